@@ -1,0 +1,108 @@
+//! Why something was refused, as a small code a client can act on and a sentence a person can read.
+
+use serde::{Deserialize, Serialize};
+
+/// What a client can do about a refusal depends on nothing but this code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Code {
+    /// A field is missing, empty, of the wrong type or outside its range.
+    InvalidRequest,
+    /// The body or packet is not valid JSON or not valid UTF-8.
+    InvalidJson,
+    /// The body is larger than its limit.
+    BodyTooLarge,
+    /// No token, or one that is forged, expired or of a user that is not there.
+    Unauthorized,
+    /// The name or the password is wrong; deliberately the same for both.
+    InvalidCredentials,
+    /// The name belongs to somebody else.
+    UsernameTaken,
+    /// Named participants do not exist.
+    UnknownParticipants,
+    /// There is no such room.
+    RoomNotFound,
+    /// The caller is not in the room.
+    NotAMember,
+    /// The room can only be entered by invitation.
+    RoomNotOpen,
+    /// The user is in as many rooms as one may be.
+    TooManyRooms,
+    /// The content has more characters than allowed.
+    ContentTooLong,
+    /// The user sends faster than allowed; try again a little later.
+    RateLimited,
+    /// The server has more in hand than it may hold; try again a little later.
+    Overloaded,
+    /// The disk did not take the record; nothing was stored.
+    StorageFailed,
+    /// The disk is full; nothing was stored.
+    StorageFull,
+    /// The event has no meaning here.
+    UnknownEvent,
+    /// No such path.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// A mistake of the server's own.
+    Internal,
+}
+
+impl Code {
+    /// The spelling clients see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidRequest => "INVALID_REQUEST",
+            Code::InvalidJson => "INVALID_JSON",
+            Code::BodyTooLarge => "BODY_TOO_LARGE",
+            Code::Unauthorized => "UNAUTHORIZED",
+            Code::InvalidCredentials => "INVALID_CREDENTIALS",
+            Code::UsernameTaken => "USERNAME_TAKEN",
+            Code::UnknownParticipants => "UNKNOWN_PARTICIPANTS",
+            Code::RoomNotFound => "ROOM_NOT_FOUND",
+            Code::NotAMember => "NOT_A_MEMBER",
+            Code::RoomNotOpen => "ROOM_NOT_OPEN",
+            Code::TooManyRooms => "TOO_MANY_ROOMS",
+            Code::ContentTooLong => "CONTENT_TOO_LONG",
+            Code::RateLimited => "RATE_LIMITED",
+            Code::Overloaded => "OVERLOADED",
+            Code::StorageFailed => "STORAGE_FAILED",
+            Code::StorageFull => "STORAGE_FULL",
+            Code::UnknownEvent => "UNKNOWN_EVENT",
+            Code::NotFound => "NOT_FOUND",
+            Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Code::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// A refusal: the code and the sentence that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub code: Code,
+    /// One sentence for a person; names what was wrong.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with its sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+
+    /// The caller is not in the room it named.
+    pub fn not_a_member() -> Refusal {
+        Refusal::new(Code::NotAMember, "You are not a member of this chat room")
+    }
+
+    /// There is no room of that id.
+    pub fn room_not_found() -> Refusal {
+        Refusal::new(Code::RoomNotFound, "Chat room not found")
+    }
+
+    /// A bounded queue is full.
+    pub fn overloaded() -> Refusal {
+        Refusal::new(Code::Overloaded, "The server is overloaded, try again shortly")
+    }
+}

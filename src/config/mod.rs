@@ -1,0 +1,275 @@
+//! Every setting and every limit of the server, each with its unit and its default.
+//!
+//! Flags beat environment, environment beats the file, the file beats the defaults below.
+//! The supervisor reads the configuration once; every other process is handed the result.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
+pub const BATCH_BYTES: usize = 4 << 20;
+/// Messages a worker may have sent to the storage writer without an answer; more are `OVERLOADED`.
+pub const UNANSWERED_PER_WORKER: usize = 65_536;
+/// Messages one connection may have unanswered before the worker stops reading from it.
+pub const UNANSWERED_PER_CONNECTION: u16 = 1_024;
+/// Bytes the storage writer holds for a worker that does not read, before it drops that worker's
+/// connection; the worker comes back and is served the rest from the log.
+pub const PUBLISH_QUEUE_BYTES: usize = 64 << 20;
+/// Operations waiting in the storage writer for their batch; a full queue makes workers wait.
+pub const INTAKE_QUEUE: usize = 8_192;
+/// Most messages one history call answers.
+pub const HISTORY_LIMIT: usize = 1_000;
+/// Most entries (users, rooms) one batch call carries.
+pub const BATCH_ENTRIES: usize = 100_000;
+/// Passwords waiting to be hashed or checked in one worker; more are `OVERLOADED`.
+pub const PASSWORD_QUEUE: usize = 1_024;
+
+/// All settings of one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Addresses to accept on. Port 0: any free port, printed when ready.
+    pub listen: Vec<SocketAddr>,
+    /// Where the logs, the index and the private sockets live.
+    pub data_dir: PathBuf,
+    /// Worker processes; the reader turns the file's 0 into the number of available cores.
+    pub workers: u16,
+    /// Longest time between a stop signal and the exit.
+    pub drain_timeout: Duration,
+    /// Origins, beside the same one and loopback, whose pages may connect.
+    pub allowed_origins: Vec<String>,
+    /// Addresses whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// User names that may call the admin calls.
+    pub admins: Vec<String>,
+    /// Who is who.
+    pub auth: Auth,
+    /// How records reach the disk.
+    pub storage: Storage,
+    /// The Socket.IO surface.
+    pub socketio: SocketIo,
+    /// What one client may cost.
+    pub limits: Limits,
+    /// Live challenges.
+    pub challenge: Challenge,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Auth {
+    /// Whether a name alone is believed.
+    pub mode: AuthMode,
+    /// HS256 secret; empty: generated once into `data_dir/secret`.
+    pub jwt_secret: String,
+    /// How long a token is good for.
+    pub token_ttl: Duration,
+    /// Permits [`AuthMode::Open`] on addresses other hosts can reach.
+    pub allow_open_on_public: bool,
+    /// Cost of a password's hash.
+    pub argon2: Argon2,
+}
+
+/// `auth.mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuthMode {
+    /// Every user call needs a token.
+    Token,
+    /// `?username=NAME` names an existing user as well. For load tests.
+    Open,
+}
+
+/// `[auth.argon2]`: parameters of Argon2id (RFC 9106).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Argon2 {
+    /// Memory per hash in KiB, at least 8 per lane.
+    pub memory_kib: u32,
+    /// Passes.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Storage {
+    /// What "written" means.
+    pub fsync: Fsync,
+    /// Longest wait of a record for its batch; with [`Fsync::Interval`] also the time between syncs.
+    pub flush_interval: Duration,
+    /// Records in one batch, at most.
+    pub batch_max_messages: usize,
+    /// Messages in one file; then the next begins.
+    pub messages_per_file: u64,
+    /// Latest messages whose `clientId` and operation are remembered, so that a repetition is
+    /// answered with the first one.
+    pub dedup_window_messages: usize,
+}
+
+/// `storage.fsync`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fsync {
+    /// Each batch is synced before it is acked.
+    Always,
+    /// Acked once written; synced every `flush_interval`.
+    Interval,
+    /// Acked once written; the kernel syncs when it likes.
+    Never,
+}
+
+/// `[socketio]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SocketIo {
+    /// Time between a pong and the next ping.
+    pub ping_interval: Duration,
+    /// Longest wait for a pong.
+    pub ping_timeout: Duration,
+    /// Bytes of one packet from a client, at most.
+    pub max_payload: usize,
+    /// Which clients get a resume offset with each event.
+    pub recovery: Recovery,
+    /// Messages replayed to one returning client, at most.
+    pub recovery_messages: u64,
+}
+
+/// `socketio.recovery`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recovery {
+    /// Those that ask and those recognised with certainty.
+    Auto,
+    /// All.
+    Always,
+    /// Those that ask.
+    Explicit,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Messages per second of one user on one worker, sustained and in a burst; 0: no limit.
+    pub messages_per_second: u32,
+    /// Characters of one message.
+    pub content_chars: usize,
+    /// Rooms one user may be in.
+    pub rooms_per_user: usize,
+    /// Connections one worker holds.
+    pub connections_per_worker: usize,
+    /// Connections one user holds on one worker.
+    pub connections_per_user: usize,
+    /// Connections from one address; 0: no limit.
+    pub connections_per_address: usize,
+    /// Bytes waiting for one connection before it is closed as too slow.
+    pub outgoing_bytes_per_connection: usize,
+    /// Longest time from the first byte to a connected client.
+    pub handshake_timeout: Duration,
+    /// Bytes of one REST body.
+    pub body_bytes: usize,
+}
+
+/// `[challenge]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Offers `test-login`, which gives tokens without a password.
+    pub test_login: bool,
+    /// How long a ticket is good for.
+    pub ticket_ttl: Duration,
+    /// How long before its start a challenge may be entered.
+    pub ready_before: Duration,
+    /// Silence after which a participant is out.
+    pub idle_timeout: Duration,
+    /// Time between two updates of a participant to the others.
+    pub update_tick: Duration,
+    /// Zone of times written without one.
+    pub time_zone: String,
+    /// Name of this host in ticket URLs; empty: the host name.
+    pub server_id: String,
+    /// Base of ticket URLs; empty: made from the request's `Host`.
+    pub ws_url: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 4000))],
+            data_dir: PathBuf::from("data/storage"),
+            workers: 0,
+            drain_timeout: Duration::from_secs(30),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            admins: Vec::new(),
+            auth: Auth::default(),
+            storage: Storage::default(),
+            socketio: SocketIo::default(),
+            limits: Limits::default(),
+            challenge: Challenge::default(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth {
+            mode: AuthMode::Token,
+            jwt_secret: String::new(),
+            token_ttl: Duration::from_secs(24 * 3600),
+            allow_open_on_public: false,
+            argon2: Argon2 { memory_kib: 19_456, iterations: 2, parallelism: 1 },
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage {
+            fsync: Fsync::Always,
+            flush_interval: Duration::from_millis(50),
+            batch_max_messages: 1_000,
+            messages_per_file: 100_000,
+            dedup_window_messages: 262_144,
+        }
+    }
+}
+
+impl Default for SocketIo {
+    fn default() -> SocketIo {
+        SocketIo {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload: 1_000_000,
+            recovery: Recovery::Auto,
+            recovery_messages: 10_000,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            messages_per_second: 1_000,
+            content_chars: 4_000,
+            rooms_per_user: 100_000,
+            connections_per_worker: 100_000,
+            connections_per_user: 1_000,
+            connections_per_address: 0,
+            outgoing_bytes_per_connection: 1 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            body_bytes: 100 << 20,
+        }
+    }
+}
+
+impl Default for Challenge {
+    fn default() -> Challenge {
+        Challenge {
+            test_login: false,
+            ticket_ttl: Duration::from_secs(30),
+            ready_before: Duration::from_secs(5 * 60),
+            idle_timeout: Duration::from_secs(60),
+            update_tick: Duration::from_millis(200),
+            time_zone: "Asia/Seoul".to_owned(),
+            server_id: String::new(),
+            ws_url: String::new(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What workers and the storage writer say to each other.
+//!
+//! Encoded with postcard (<https://postcard.jamesmunns.com/wire-format>); strings and bytes are
+//! borrowed from the receive buffer. Order is the contract: a peer's frames are handled in the
+//! order sent, and the writer publishes to every peer in one order, so that what a worker has been
+//! told before an answer arrives is everything that was published before that answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{OpId, Refusal, RoomEvent, UserId};
+
+/// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
+pub const VERSION: u16 = 1;
+
+/// What a worker says. The first frame of a connection is `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWriter<'a> {
+    /// Introduces the worker and says what it already knows.
+    Hello {
+        /// [`VERSION`] of the worker.
+        version: u16,
+        /// The worker's number, from 0.
+        worker: u16,
+        /// [`OpId::instance`] of all this worker's operations.
+        instance: u64,
+        /// What was last heard on an earlier connection; `None` on the first.
+        known: Option<Position>,
+    },
+    /// Store one chat message. The worker has checked membership, lengths and rate.
+    Post {
+        /// [`OpId::count`]; rising within a connection, the same again in a retry.
+        count: u64,
+        /// The sender's number.
+        user: UserId,
+        /// The sender's name as other users see it.
+        #[serde(borrow)]
+        sender: &'a str,
+        /// The room.
+        room_id: &'a str,
+        /// The text.
+        content: &'a str,
+        /// The client's own name for this message, unique per user, for exactly-once.
+        client_id: Option<&'a str>,
+    },
+    /// Change users or rooms.
+    Change {
+        /// [`OpId::count`], drawn from the same counter as those of `Post`.
+        count: u64,
+        /// The change.
+        change: Change,
+    },
+    /// Answer once the index holds everything that was published before this frame was read.
+    Sync {
+        /// [`OpId::count`].
+        count: u64,
+    },
+    /// Tell every worker that somebody is typing. Never stored, never answered.
+    Typing {
+        /// The room.
+        #[serde(borrow)]
+        room_id: &'a str,
+        /// Who types.
+        user: UserId,
+        /// Their name.
+        username: &'a str,
+    },
+}
+
+/// How far a worker has followed the two published orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The last message `seq`; 0 before the first.
+    pub seq: u64,
+    /// The last `rev` of `chatrooms.jsonl`; 0 before the first.
+    pub rev: u64,
+}
+
+/// A change of users or rooms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Create users, each on its own: one that is taken does not hinder the next.
+    CreateUsers(Vec<NewUser>),
+    /// Create rooms, each on its own.
+    CreateRooms {
+        /// Who asks; becomes a member of each.
+        creator: UserId,
+        /// The rooms.
+        rooms: Vec<NewRoom>,
+    },
+    /// Put users into a room. Those already in it are left as they are.
+    Invite {
+        /// The room.
+        room_id: String,
+        /// Who invites; must be a member.
+        by: UserId,
+        /// User names.
+        participants: Vec<String>,
+    },
+    /// Enter an open room.
+    Join {
+        /// The room.
+        room_id: String,
+        /// Who enters.
+        user: UserId,
+    },
+    /// Leave a room; the last one out deletes it.
+    Leave {
+        /// The room.
+        room_id: String,
+        /// Who leaves.
+        user: UserId,
+    },
+}
+
+/// A user to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewUser {
+    /// Name, unique.
+    pub username: String,
+    /// PHC string of the password's hash.
+    pub password: String,
+}
+
+/// A room to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRoom {
+    /// Chosen by the worker at random, so that a retry names the same room.
+    pub room_id: String,
+    /// What users call it.
+    pub name: String,
+    /// User names beside the creator; may repeat.
+    pub participants: Vec<String>,
+    /// Anybody may join.
+    pub open: bool,
+}
+
+/// What the storage writer says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWriter<'a> {
+    /// Answers `Hello`. What was published after the worker's [`Position`] follows, then live.
+    Welcome {
+        /// Where the published orders stand; a new worker follows from here.
+        position: Position,
+    },
+    /// Durable messages, in `seq` order, without gaps, each exactly once per connection.
+    Messages {
+        /// One or more.
+        #[serde(borrow)]
+        messages: Vec<Message<'a>>,
+    },
+    /// Durable changes of membership, in `rev` order. `rev` may jump: other records count too.
+    Rooms {
+        /// The last `rev` in `events`.
+        rev: u64,
+        /// One or more.
+        events: Vec<RoomEvent>,
+    },
+    /// Somebody is typing.
+    Typing {
+        /// The room.
+        #[serde(borrow)]
+        room_id: &'a str,
+        /// Who types; their own sockets are not told.
+        user: UserId,
+        /// Their name.
+        username: &'a str,
+    },
+    /// The operation is done, and the index already shows it. For a `Post` this comes only when it
+    /// repeats an earlier one (same `OpId` or `clientId`); otherwise [`Message::origin`] answers.
+    Done {
+        /// [`OpId::count`].
+        count: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The operation was refused and left nothing behind.
+    Refused {
+        /// [`OpId::count`].
+        count: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// One durable message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message<'a> {
+    /// Its place in the one order.
+    pub seq: u64,
+    /// The operation that stored it; its text form is the message's `id`.
+    pub origin: OpId,
+    /// Unix time in milliseconds.
+    pub timestamp_ms: i64,
+    /// The room.
+    pub room_id: &'a str,
+    /// The fields a client sees, as the log has them: `"seq":1,…,"timestamp":"…"` and, if given,
+    /// `,"clientId":"…"`; a JSON object without its braces.
+    pub fields: &'a str,
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The message had been stored before.
+    Posted {
+        /// Its first seq.
+        seq: u64,
+        /// Its first id.
+        id: OpId,
+        /// Its first time.
+        timestamp_ms: i64,
+    },
+    /// For each user of the call, in order: its number, or why not.
+    Users(Vec<Result<UserId, Refusal>>),
+    /// For each room of the call, in order: nothing to add, or why not.
+    Rooms(Vec<Result<(), Refusal>>),
+    /// Done; nothing to add (`Invite`, `Join`, `Leave`, `Sync`).
+    Ok,
+}
