@@ -39,3 +39,4 @@
 pub mod chat;
 pub mod config;
 pub mod link;
+pub mod wire;

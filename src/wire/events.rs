@@ -1,0 +1,279 @@
+//! The chat's events: what a client asks (contract §4, "event in") and what it is told.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write as _;
+
+use serde::Deserialize;
+use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::frame;
+use crate::chat::{Code, OpId, Refusal, rules};
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Store and broadcast a message.
+    SendMessage(SendMessage<'a>),
+    /// Receive a room's messages again after [`Command::LeaveRoom`].
+    JoinRoom(Cow<'a, str>),
+    /// Stop receiving a room's messages on this socket.
+    LeaveRoom(Cow<'a, str>),
+    /// Read a room's history.
+    GetMessages(GetMessages<'a>),
+    /// Tell the others that this user is typing.
+    Typing(Cow<'a, str>),
+}
+
+/// `send_message`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SendMessage<'a> {
+    /// The room.
+    #[serde(borrow)]
+    pub room_id: Cow<'a, str>,
+    /// The text.
+    #[serde(borrow)]
+    pub content: Cow<'a, str>,
+    /// The client's own name for the message.
+    #[serde(borrow, default)]
+    pub client_id: Option<Cow<'a, str>>,
+}
+
+/// `get_messages`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetMessages<'a> {
+    /// The room.
+    #[serde(borrow)]
+    pub room_id: Cow<'a, str>,
+    /// Only messages with a lower seq.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// Only messages with a higher seq.
+    #[serde(default)]
+    pub after: Option<u64>,
+    /// How many at most.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RoomOnly<'a> {
+    #[serde(borrow)]
+    room_id: Cow<'a, str>,
+}
+
+/// Name and first argument of an event, neither looked into.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// The event's name.
+    pub name: Cow<'a, str>,
+    argument: Option<&'a RawValue>,
+}
+
+impl<'a> Event<'a> {
+    /// Reads `["name", argument, …]`. `None`: not JSON, or not an event.
+    pub fn parse(data: &'a str) -> Option<Event<'a>> {
+        serde_json::from_str(data).ok()
+    }
+
+    /// The command, or the refusal that tells the client what is wrong with it.
+    pub fn command(&self) -> Result<Command<'_>, Refusal> {
+        let argument = self.argument.map_or("null", RawValue::get);
+        match &*self.name {
+            "send_message" => {
+                let send: SendMessage = serde_json::from_str(argument).map_err(|_| explain_send(argument))?;
+                if send.room_id.is_empty() || send.content.is_empty() {
+                    return Err(required("roomId and content are required"));
+                }
+                send.client_id.as_deref().map_or(Ok(()), rules::client_id)?;
+                Ok(Command::SendMessage(send))
+            }
+            "join_room" => room_only(argument).map(Command::JoinRoom),
+            "leave_room" => room_only(argument).map(Command::LeaveRoom),
+            "typing" => room_only(argument).map(Command::Typing),
+            "get_messages" => {
+                let get: GetMessages = serde_json::from_str(argument).map_err(|_| {
+                    required("roomId is required; before, after and limit must be whole numbers")
+                })?;
+                Ok(Command::GetMessages(get))
+            }
+            other => {
+                let name: String = other.chars().take(64).collect();
+                Err(Refusal::new(Code::UnknownEvent, format!("Unknown event: {name}")))
+            }
+        }
+    }
+}
+
+fn room_only(argument: &str) -> Result<Cow<'_, str>, Refusal> {
+    match serde_json::from_str::<RoomOnly>(argument) {
+        Ok(RoomOnly { room_id }) if !room_id.is_empty() => Ok(room_id),
+        _ => Err(required("roomId is required")),
+    }
+}
+
+fn required(message: &str) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message)
+}
+
+/// Which field of a refused `send_message` was wrong; off the hot path.
+fn explain_send(argument: &str) -> Refusal {
+    let value: serde_json::Value = match serde_json::from_str(argument) {
+        Ok(value) => value,
+        Err(_) => return required("content is not valid Unicode text"),
+    };
+    let text = |field: &str| value.get(field).is_some_and(serde_json::Value::is_string);
+    let absent = |field: &str| value.get(field).is_none_or(serde_json::Value::is_null);
+    if absent("roomId") || absent("content") {
+        return required("roomId and content are required");
+    }
+    for field in ["roomId", "content", "clientId"] {
+        if !absent(field) && !text(field) {
+            return required(&format!("{field} must be a string"));
+        }
+    }
+    required("roomId and content are required")
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EventVisitor;
+        impl<'de> Visitor<'de> for EventVisitor {
+            type Value = Event<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array that begins with the event's name")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Event<'de>, A::Error> {
+                let name = seq.next_element::<Name<'de>>()?.ok_or_else(|| de::Error::custom("no name"))?;
+                let argument = seq.next_element::<&'de RawValue>()?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Event { name: name.0, argument })
+            }
+        }
+        deserializer.deserialize_seq(EventVisitor)
+    }
+}
+
+/// A string, borrowed when it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Appends the frame of a `message` event; `fields` as in the log.
+pub fn message(fields: &str, out: &mut Vec<u8>) {
+    frame::text(&[b"42[\"message\",{\"type\":\"message\",", fields.as_bytes(), b"}]"], out);
+}
+
+/// Appends the frame of any other event.
+pub fn event(name: &str, argument: &serde_json::Value, out: &mut Vec<u8>) {
+    let text = format!("42[\"{name}\",{argument}]");
+    frame::text(&[text.as_bytes()], out);
+}
+
+/// Appends the frame of an `error` event.
+pub fn error(refusal: &Refusal, out: &mut Vec<u8>) {
+    let argument = serde_json::json!({"message": refusal.message, "code": refusal.code.as_str()});
+    event("error", &argument, out);
+}
+
+/// Appends the ack of a stored message. `timestamp` is RFC 3339 as in the log.
+pub fn ack_stored(ack: u64, id: OpId, seq: u64, timestamp: &str, out: &mut Vec<u8>) {
+    let mut text = [0_u8; 160];
+    let mut cursor = std::io::Cursor::new(&mut text[..]);
+    // 160 bytes hold the longest ids; a write past them could only shorten the text.
+    let _ = write!(
+        cursor,
+        "43{ack}[{{\"ok\":true,\"id\":\"{id}\",\"seq\":{seq},\"timestamp\":\"{timestamp}\"}}]"
+    );
+    let len = usize::try_from(cursor.position()).unwrap_or(0);
+    frame::text(&[&text[..len]], out);
+}
+
+/// Appends the ack of anything refused.
+pub fn ack_refused(ack: u64, refusal: &Refusal, out: &mut Vec<u8>) {
+    let argument =
+        serde_json::json!({"ok": false, "code": refusal.code.as_str(), "message": refusal.message});
+    ack_with(ack, &argument, out);
+}
+
+/// Appends an ack with any argument.
+pub fn ack_with(ack: u64, argument: &serde_json::Value, out: &mut Vec<u8>) {
+    let text = format!("43{ack}[{argument}]");
+    frame::text(&[text.as_bytes()], out);
+}
+
+/// Appends the ack of `get_messages`: `fields` of each message, ascending.
+pub fn ack_messages(ack: u64, messages: &[String], out: &mut Vec<u8>) {
+    let text = format!("43{ack}[{{\"ok\":true,\"messages\":{}}}]", messages_json(messages));
+    frame::text(&[text.as_bytes()], out);
+}
+
+/// A JSON array of messages out of the `fields` of each.
+pub fn messages_json(messages: &[String]) -> String {
+    let mut text = String::with_capacity(messages.iter().map(|m| m.len() + 3).sum::<usize>() + 2);
+    text.push('[');
+    for (at, fields) in messages.iter().enumerate() {
+        text.push_str(if at == 0 { "{" } else { ",{" });
+        text.push_str(fields);
+        text.push('}');
+    }
+    text.push(']');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(data: &str) -> String {
+        Event::parse(data).expect("an event").command().expect_err("a refusal").message
+    }
+
+    #[test]
+    fn commands_are_read() {
+        let event = Event::parse(r#"["send_message",{"roomId":"r","content":"안녕 \"🎉\"","clientId":"c"}]"#)
+            .unwrap();
+        let Command::SendMessage(send) = event.command().unwrap() else { panic!() };
+        assert_eq!(
+            (&*send.room_id, &*send.content, send.client_id.as_deref()),
+            ("r", "안녕 \"🎉\"", Some("c"))
+        );
+        let event = Event::parse(r#"["get_messages",{"roomId":"r","after":7}, 1, {}]"#).unwrap();
+        let Command::GetMessages(get) = event.command().unwrap() else { panic!() };
+        assert_eq!((get.before, get.after, get.limit), (None, Some(7), None));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        assert_eq!(refused(r#"["send_message"]"#), "roomId and content are required");
+        assert_eq!(refused(r#"["send_message",{}]"#), "roomId and content are required");
+        assert_eq!(
+            refused(r#"["send_message",{"roomId":"","content":""}]"#),
+            "roomId and content are required"
+        );
+        assert_eq!(refused(r#"["send_message",{"roomId":"r","content":5}]"#), "content must be a string");
+        assert_eq!(refused(r#"["send_message",{"roomId":[],"content":"x"}]"#), "roomId must be a string");
+        assert_eq!(
+            refused(r#"["send_message",{"roomId":"r","content":"x","clientId":1}]"#),
+            "clientId must be a string"
+        );
+        assert_eq!(
+            refused(r#"["send_message",{"roomId":"r","content":"\ud800"}]"#),
+            "content is not valid Unicode text"
+        );
+        assert_eq!(refused(r#"["send_message","text"]"#), "roomId and content are required");
+        assert_eq!(refused(r#"["join_room",null]"#), "roomId is required");
+        assert_eq!(refused(r#"["nonsense",1]"#), "Unknown event: nonsense");
+    }
+
+    #[test]
+    fn what_is_no_event_is_none() {
+        for data in ["[", "[]", "[1]", "{}", "[\"a\"", "[\"a\"] x"] {
+            assert!(Event::parse(data).is_none(), "{data}");
+        }
+    }
+}
