@@ -44,8 +44,6 @@ pub struct Conn {
     pub unanswered: u16,
     /// Why nothing more is read from the client just now.
     pub pause: Pause,
-    /// The socket has bytes that were left unread by a pause or by the end of a turn's share.
-    pub readable: bool,
     /// Binary frames to come that belong to the last packet and are read away.
     pub attachments: u8,
 }

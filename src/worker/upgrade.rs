@@ -153,7 +153,6 @@ fn take_over(app: &App, upgraded: hyper::upgrade::Upgraded, presented: Presented
         wake_at: None,
         unanswered: 0,
         pause: Pause::No,
-        readable: true,
         attachments: 0,
     });
     if let Some(key) = admitted {

@@ -30,7 +30,6 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
             return;
         };
         if conn.pause != Pause::No {
-            conn.readable = true;
             return;
         }
         match conn.stream.read(buffer) {
@@ -38,7 +37,7 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
             Ok(len) => {
                 take_in(core, key, &mut buffer[..len]);
                 if len < buffer.len() {
-                    return settle(core, key);
+                    return;
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return settle(core, key),
@@ -46,17 +45,7 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
             Err(_) => return core.drop_conn(key),
         }
     }
-    if let Some(conn) = core.table.get(key) {
-        conn.readable = true;
-        core.resume.push(key);
-    }
-}
-
-/// The socket is empty: the poll tells when it is not.
-fn settle(core: &mut Core, key: Key) {
-    if let Some(conn) = core.table.get(key) {
-        conn.readable = false;
-    }
+    core.resume.push(key);
 }
 
 /// First what an earlier pause left. False: paused still or again, or gone.
@@ -66,7 +55,6 @@ fn go_on(core: &mut Core, key: Key) -> bool {
         return false;
     };
     if conn.pause != Pause::No {
-        conn.readable = true;
         return false;
     }
     if !conn.unread.is_empty() {
@@ -74,10 +62,7 @@ fn go_on(core: &mut Core, key: Key) -> bool {
         let used = frames(core, key, &mut bytes);
         keep(core, key, bytes, used);
     }
-    core.table.get(key).is_some_and(|conn| {
-        conn.readable |= conn.pause != Pause::No;
-        conn.pause == Pause::No
-    })
+    core.table.get(key).is_some_and(|conn| conn.pause == Pause::No)
 }
 
 /// Acts on newly read bytes, behind those kept from before.
@@ -100,13 +85,13 @@ fn take_in(core: &mut Core, key: Key, bytes: &mut [u8]) {
     }
 }
 
-fn keep(core: &mut Core, key: Key, mut bytes: Vec<u8>, used: usize) {
+fn keep(core: &mut Core, key: Key, bytes: Vec<u8>, used: usize) {
     if let Some(conn) = core.table.get(key)
         && !matches!(conn.state, State::Closing { .. })
         && used < bytes.len()
     {
-        bytes.drain(..used);
-        conn.unread = bytes;
+        // The rest alone: a connection does not keep a buffer for what it has been read of.
+        conn.unread = if used == 0 { bytes } else { bytes[used..].to_vec() };
     }
 }
 
