@@ -40,7 +40,7 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
                     return;
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return settle(core, key),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return core.drop_conn(key),
         }
