@@ -5,15 +5,25 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use super::super::answers::internal;
 use super::super::core::App;
 use super::super::uplink::Asker;
 use crate::chat::{Code, Refusal};
 use crate::link::frame::{Change, Outcome, ToWriter};
+
+/// Body of every refusal.
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// One sentence for a person.
+    error: String,
+    /// What a program acts on, such as `NOT_A_MEMBER`.
+    code: String,
+}
 
 /// A refusal on its way to the caller.
 #[derive(Debug)]
@@ -34,8 +44,9 @@ impl From<crate::index::IndexError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": self.0.message, "code": self.0.code.as_str()});
-        (status(self.0.code), axum::Json(body)).into_response()
+        let code = self.0.code;
+        let problem = Problem { error: self.0.message, code: code.as_str().to_owned() };
+        (status(code), axum::Json(problem)).into_response()
     }
 }
 

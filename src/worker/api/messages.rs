@@ -3,26 +3,53 @@
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::super::{answers, commands, history as log};
 use super::Rest;
-use super::answer::ApiError;
+use super::answer::{ApiError, Problem};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal};
 use crate::journal::read::Window;
 use crate::wire::{events, stamp};
 
 /// Which messages; text first, so that a mistake can be named.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
+    /// 1 to 1,000; 100 if not given.
+    #[param(value_type = Option<u64>)]
     limit: Option<String>,
+    /// Only messages with a lower `seq`.
+    #[param(value_type = Option<u64>)]
     before: Option<String>,
+    /// Only messages with a higher `seq`, the oldest first.
+    #[param(value_type = Option<u64>)]
     after: Option<String>,
+    /// Only messages from this RFC 3339 time on, the oldest first.
     since: Option<String>,
 }
 
-/// `GET /api/chatrooms/{roomId}/messages`
+/// A message as clients see it. Its text is the log's own, so this only describes it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredMessage {
+    seq: u64,
+    id: String,
+    room_id: String,
+    sender: String,
+    content: String,
+    /// RFC 3339.
+    timestamp: String,
+    client_id: Option<String>,
+}
+
+/// Reads a room's messages, ascending.
+#[utoipa::path(get, path = "/api/chatrooms/{roomId}/messages", tag = "messages",
+    params(("roomId" = String, Path), HistoryQuery), security(("token" = [])),
+    responses((status = 200, body = Vec<StoredMessage>), (status = 400, body = Problem),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)))]
 pub async fn history(
     State(rest): State<Rest>,
     caller: Caller,

@@ -6,6 +6,8 @@ mod accounts;
 mod answer;
 pub mod caller;
 mod messages;
+mod new_rooms;
+mod openapi;
 mod operator;
 mod rooms;
 
@@ -43,12 +45,13 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
         .route("/api/auth/login", post(accounts::login))
         .route("/api/auth/login-batch", post(accounts::login_batch))
-        .route("/api/chatrooms", post(rooms::create).get(rooms::list))
-        .route("/api/chatrooms-batch", post(rooms::create_batch))
+        .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))
+        .route("/api/chatrooms-batch", post(new_rooms::create_batch))
         .route("/api/chatrooms/{room_id}/invite", post(rooms::invite))
         .route("/api/chatrooms/{room_id}/join", post(rooms::join))
         .route("/api/chatrooms/{room_id}/leave", post(rooms::leave))
         .route("/api/chatrooms/{room_id}/messages", get(messages::history))
+        .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
         .route("/health", get(operator::health))
         .route("/ready", get(operator::ready))

@@ -1,31 +1,21 @@
-//! Chat rooms: create, list, invite, join, leave.
-
-use std::collections::HashSet;
+//! The rooms of a user: list, invite, join, leave.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
-use super::super::core::App;
-use super::super::{ids, reader};
+use super::super::reader;
 use super::Rest;
-use super::accounts::unexpected;
-use super::answer::{ApiError, Body, change, sync};
+use super::answer::{ApiError, Body, Problem, change, sync};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal, rules};
-use crate::config;
 use crate::index::{Page, RoomInfo};
-use crate::link::frame::{Change, NewRoom, Outcome};
+use crate::link::frame::Change;
 use crate::wire::stamp::Stamp;
-
-/// Rooms in one step of a batch call.
-const STEP_ROOMS: usize = 500;
-
-/// Participants named in one step of a batch call: bounds the frame to the storage writer.
-const STEP_PARTICIPANTS: usize = 20_000;
 
 /// Most rooms in one answer of the list.
 const LIST_LIMIT: usize = 1_000;
@@ -33,59 +23,63 @@ const LIST_LIMIT: usize = 1_000;
 /// Header that carries the next `cursor` of the list; absent on the last page.
 const NEXT_CURSOR: &str = "x-next-cursor";
 
-type Answer = Result<(StatusCode, Json<Value>), ApiError>;
-
-/// A room to create, as it came.
-#[derive(Deserialize)]
-pub struct Wanted {
-    #[serde(default)]
-    name: Value,
-    #[serde(default)]
-    participants: Value,
-    #[serde(default)]
-    open: Value,
-}
-
-/// A batch of them.
-#[derive(Deserialize)]
-pub struct Batch {
-    rooms: Vec<Wanted>,
-}
+type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 /// Whom to invite.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Invitation {
+    /// User names.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     participants: Value,
 }
 
-impl Wanted {
-    /// The room with its whole list of participants: the creator first, nobody twice.
-    fn take(self, creator: &str) -> Result<NewRoom, Refusal> {
-        let Value::String(name) = self.name else {
-            return Err(invalid("name is required, as a string"));
-        };
-        rules::room_name(&name)?;
-        let open = match self.open {
-            Value::Null => false,
-            Value::Bool(open) => open,
-            _ => return Err(invalid("open must be true or false")),
-        };
-        let mut participants = vec![creator.to_owned()];
-        if !self.participants.is_null() {
-            participants.append(&mut names(self.participants)?);
-        }
-        let mut seen = HashSet::new();
-        participants.retain(|name| seen.insert(name.clone()));
-        Ok(NewRoom { room_id: ids::room_id(), name, participants, open })
-    }
+/// One of the caller's rooms.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedRoom {
+    room_id: String,
+    name: String,
+    open: bool,
+    /// The first 1,000.
+    participants: Vec<String>,
+    participant_count: u64,
+    created_by: String,
+    /// RFC 3339.
+    created_at: String,
+    /// `seq` of the room's last message; 0 if there is none.
+    last_seq: u64,
 }
 
-fn invalid(message: &str) -> Refusal {
+/// Answer of `invite`.
+#[derive(Serialize, ToSchema)]
+pub struct Invited {
+    message: String,
+    /// The room's participants, the first 1,000.
+    participants: Vec<String>,
+}
+
+/// Answer of `join`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    message: String,
+    room_id: String,
+}
+
+/// Answer of `leave`.
+#[derive(Serialize, ToSchema)]
+pub struct Left {
+    message: String,
+}
+
+/// A field is not what it has to be.
+pub fn invalid(message: &str) -> Refusal {
     Refusal::new(Code::InvalidRequest, message)
 }
 
-fn names(participants: Value) -> Result<Vec<String>, Refusal> {
+/// User names out of a JSON array.
+pub fn names(participants: Value) -> Result<Vec<String>, Refusal> {
     let Value::Array(listed) = participants else {
         return Err(invalid("participants must be an array of user names"));
     };
@@ -100,81 +94,14 @@ fn names(participants: Value) -> Result<Vec<String>, Refusal> {
     listed.into_iter().map(text).collect()
 }
 
-/// `POST /api/chatrooms`
-pub async fn create(State(rest): State<Rest>, caller: Caller, Body(wanted): Body<Wanted>) -> Answer {
-    let room = wanted.take(&caller.username)?;
-    let mut outcomes = create_rooms(&rest.app, &caller, vec![room]).await?;
-    match outcomes.pop() {
-        Some((room, Ok(()))) => Ok((StatusCode::CREATED, Json(created(&room)))),
-        Some((_, Err(refusal))) => Err(refusal.into()),
-        None => Err(super::super::answers::internal().into()),
-    }
-}
-
-fn created(room: &NewRoom) -> Value {
-    json!({"roomId": room.room_id, "name": room.name, "participants": room.participants})
-}
-
-/// `POST /api/chatrooms-batch`
-pub async fn create_batch(State(rest): State<Rest>, caller: Caller, Body(batch): Body<Batch>) -> Answer {
-    if batch.rooms.len() > config::BATCH_ENTRIES {
-        return Err(invalid(&format!("a call carries at most {} entries", config::BATCH_ENTRIES)).into());
-    }
-    let (mut made, mut errors) = (Vec::new(), Vec::new());
-    let (mut step, mut participants) = (Vec::new(), 0);
-    for wanted in batch.rooms {
-        let shown = wanted.name.clone();
-        match wanted.take(&caller.username) {
-            Ok(room) => {
-                participants += room.participants.len();
-                step.push(room);
-            }
-            Err(refusal) => errors.push(json!({"name": shown, "error": refusal.message})),
-        }
-        if step.len() >= STEP_ROOMS || participants >= STEP_PARTICIPANTS {
-            create_step(&rest.app, &caller, std::mem::take(&mut step), &mut made, &mut errors).await?;
-            participants = 0;
-        }
-    }
-    create_step(&rest.app, &caller, step, &mut made, &mut errors).await?;
-    let message = format!("{} rooms created", made.len());
-    Ok((StatusCode::CREATED, Json(json!({"message": message, "created": made, "errors": errors}))))
-}
-
-async fn create_step(
-    app: &App,
-    caller: &Caller,
-    step: Vec<NewRoom>,
-    made: &mut Vec<Value>,
-    errors: &mut Vec<Value>,
-) -> Result<(), ApiError> {
-    for (room, outcome) in create_rooms(app, caller, step).await? {
-        match outcome {
-            Ok(()) => made.push(created(&room)),
-            Err(refusal) => errors.push(json!({"name": room.name, "error": refusal.message})),
-        }
-    }
-    Ok(())
-}
-
-async fn create_rooms(
-    app: &App,
-    caller: &Caller,
-    rooms: Vec<NewRoom>,
-) -> Result<Vec<(NewRoom, Result<(), Refusal>)>, ApiError> {
-    if rooms.is_empty() {
-        return Ok(Vec::new());
-    }
-    match change(app, Change::CreateRooms { creator: caller.number, rooms: rooms.clone() }).await? {
-        Outcome::Rooms(outcomes) => Ok(rooms.into_iter().zip(outcomes).collect()),
-        other => Err(unexpected(&other)),
-    }
-}
-
 /// Paging of the list.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// 1 to 1,000.
+    #[param(value_type = Option<u64>)]
     limit: Option<String>,
+    /// What the `x-next-cursor` header of an earlier answer said.
     cursor: Option<String>,
 }
 
@@ -194,7 +121,9 @@ impl ListQuery {
     }
 }
 
-/// `GET /api/chatrooms`
+/// Lists the caller's rooms.
+#[utoipa::path(get, path = "/api/chatrooms", tag = "rooms", params(ListQuery), security(("token" = [])),
+    responses((status = 200, body = Vec<ListedRoom>), (status = 400, body = Problem), (status = 401, body = Problem)))]
 pub async fn list(
     State(rest): State<Rest>,
     caller: Caller,
@@ -205,34 +134,39 @@ pub async fn list(
     sync(&rest.app).await?;
     let rooms = reader::read(&rest.app, move |index| index.rooms_of(caller.number, page)).await?;
     let mut stamp = Stamp::default();
-    let body: Vec<Value> = rooms.iter().map(|room| listed(room, &mut stamp)).collect();
+    let next = rooms.last().filter(|_| rooms.len() == limit).map(|last| last.key);
+    let body: Vec<ListedRoom> = rooms.into_iter().map(|room| listed(room, &mut stamp)).collect();
     let mut response = Json(body).into_response();
-    if let Some(last) = rooms.last().filter(|_| rooms.len() == limit) {
-        response.headers_mut().insert(NEXT_CURSOR, last.key.into());
+    if let Some(next) = next {
+        response.headers_mut().insert(NEXT_CURSOR, next.into());
     }
     Ok(response)
 }
 
-fn listed(room: &RoomInfo, stamp: &mut Stamp) -> Value {
-    json!({
-        "roomId": room.room_id,
-        "name": room.name,
-        "open": room.open,
-        "participants": room.participants,
-        "participantCount": room.participant_count,
-        "createdBy": room.created_by,
-        "createdAt": stamp.text(room.created_at_ms),
-        "lastSeq": room.last_seq,
-    })
+fn listed(room: RoomInfo, stamp: &mut Stamp) -> ListedRoom {
+    ListedRoom {
+        created_at: stamp.text(room.created_at_ms).to_owned(),
+        room_id: room.room_id,
+        name: room.name,
+        open: room.open,
+        participants: room.participants,
+        participant_count: room.participant_count,
+        created_by: room.created_by,
+        last_seq: room.last_seq,
+    }
 }
 
-/// `POST /api/chatrooms/{roomId}/invite`
+/// Puts users into a room of the caller's.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/invite", tag = "rooms", request_body = Invitation,
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Invited), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)))]
 pub async fn invite(
     State(rest): State<Rest>,
     caller: Caller,
     Path(room_id): Path<String>,
     Body(invitation): Body<Invitation>,
-) -> Answer {
+) -> Answer<Invited> {
     let participants = names(invitation.participants)?;
     if participants.is_empty() {
         return Err(invalid("participants must name somebody").into());
@@ -241,19 +175,27 @@ pub async fn invite(
     change(&rest.app, invite).await?;
     let room = reader::read(&rest.app, move |index| index.room(&room_id)).await?;
     let participants = room.map(|room| room.participants).unwrap_or_default();
-    Ok((StatusCode::OK, Json(json!({"message": "Participants invited", "participants": participants}))))
+    Ok((StatusCode::OK, Json(Invited { message: "Participants invited".to_owned(), participants })))
 }
 
-/// `POST /api/chatrooms/{roomId}/join`
-pub async fn join(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer {
+/// Enters an open room.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/join", tag = "rooms",
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Joined), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn join(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Joined> {
     change(&rest.app, Change::Join { room_id: known_length(&room_id)?, user: caller.number }).await?;
-    Ok((StatusCode::OK, Json(json!({"message": "Joined the chat room", "roomId": room_id}))))
+    Ok((StatusCode::OK, Json(Joined { message: "Joined the chat room".to_owned(), room_id })))
 }
 
-/// `POST /api/chatrooms/{roomId}/leave`
-pub async fn leave(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer {
+/// Leaves a room; the last one out deletes it.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/leave", tag = "rooms",
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Left), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn leave(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Left> {
     change(&rest.app, Change::Leave { room_id: known_length(&room_id)?, user: caller.number }).await?;
-    Ok((StatusCode::OK, Json(json!({"message": "Left the chat room"}))))
+    Ok((StatusCode::OK, Json(Left { message: "Left the chat room".to_owned() })))
 }
 
 /// An id over the limit belongs to no room.
