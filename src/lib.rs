@@ -38,5 +38,8 @@
 
 pub mod chat;
 pub mod config;
+pub mod index;
+pub mod journal;
 pub mod link;
 pub mod wire;
+pub mod worker;

@@ -4,10 +4,12 @@
 //! journal and the roles, and names none of them.
 
 pub mod id;
+pub mod pace;
 pub mod refusal;
 pub mod room;
 pub mod rules;
 
 pub use id::{OpId, UserId};
+pub use pace::Pace;
 pub use refusal::{Code, Refusal};
 pub use room::RoomEvent;

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Messages a worker may have sent to the storage writer without an answer; more are `OVERLOADED`.
 pub const UNANSWERED_PER_WORKER: usize = 65_536;
+/// Bytes of such unanswered operations; more are `OVERLOADED`.
+pub const UNANSWERED_BYTES_PER_WORKER: usize = 64 << 20;
 /// Messages one connection may have unanswered before the worker stops reading from it.
 pub const UNANSWERED_PER_CONNECTION: u16 = 1_024;
 /// Bytes the storage writer holds for a worker that does not read, before it drops that worker's
@@ -20,6 +22,10 @@ pub const UNANSWERED_PER_CONNECTION: u16 = 1_024;
 pub const PUBLISH_QUEUE_BYTES: usize = 64 << 20;
 /// Operations waiting in the storage writer for their batch; a full queue makes workers wait.
 pub const INTAKE_QUEUE: usize = 8_192;
+/// Messages a history call answers when it names no number.
+pub const HISTORY_DEFAULT: usize = 100;
+/// Reads of history and of lists under way in one worker; more are `OVERLOADED`.
+pub const READS: usize = 64;
 /// Most messages one history call answers.
 pub const HISTORY_LIMIT: usize = 1_000;
 /// Most entries (users, rooms) one batch call carries.

@@ -7,3 +7,4 @@ pub mod engine;
 pub mod events;
 pub mod frame;
 pub mod socketio;
+pub mod stamp;

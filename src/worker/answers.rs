@@ -1,0 +1,129 @@
+//! What the storage writer says, and whom it concerns.
+
+use super::core::Core;
+use super::uplink::Asker;
+use super::{commands, deliver};
+use crate::chat::Refusal;
+use crate::link::codec;
+use crate::link::frame::{FromWriter, Outcome};
+use crate::wire::events;
+
+/// Reads of the link in one turn; what is left keeps the next turn from waiting.
+const READS_PER_TURN: usize = 32;
+
+/// Reads and acts on what the link has. Comes first in every turn, so that nothing a client says is
+/// answered with less than what was published before it. True: there is more.
+pub fn drain(core: &mut Core) -> bool {
+    let mut more = true;
+    for _ in 0..READS_PER_TURN {
+        more = matches!(core.uplink.receive(), Ok(true));
+        let bytes = core.uplink.received();
+        let used = read_frames(core, &bytes);
+        core.uplink.put_back(bytes, used);
+        if !more {
+            break;
+        }
+    }
+    deliver::hand_out(core);
+    more
+}
+
+/// Acts on the whole frames in `bytes`; answers how many bytes they took.
+fn read_frames(core: &mut Core, bytes: &[u8]) -> usize {
+    let mut used = 0;
+    loop {
+        let read = codec::split(&bytes[used..]).and_then(|found| {
+            let Some((body, len)) = found else {
+                return Ok(None);
+            };
+            Ok(Some((codec::decode::<FromWriter<'_>>(body)?, len)))
+        });
+        match read {
+            Ok(Some((frame, len))) => {
+                act(core, frame);
+                used += len;
+            }
+            Ok(None) => return used,
+            Err(error) => {
+                core.uplink.broken(&error);
+                return bytes.len();
+            }
+        }
+    }
+}
+
+fn act(core: &mut Core, frame: FromWriter<'_>) {
+    match frame {
+        FromWriter::Welcome { position } => core.uplink.welcome(position),
+        FromWriter::Messages { messages } => deliver::gather(core, &messages),
+        FromWriter::Rooms { rev, events } => {
+            deliver::hand_out(core);
+            for event in &events {
+                core.hub.apply(event);
+            }
+            core.uplink.position.rev = rev;
+        }
+        FromWriter::Typing { room_id, user, username } => {
+            deliver::hand_out(core);
+            commands::on_typing(core, room_id, user, username);
+        }
+        FromWriter::Done { count, outcome } => {
+            if let Some(asker) = core.uplink.take(count) {
+                done(core, asker, outcome);
+            }
+        }
+        FromWriter::Refused { count, refusal } => {
+            if let Some(asker) = core.uplink.take(count) {
+                refused(core, asker, refusal);
+            }
+        }
+    }
+}
+
+fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
+    match asker {
+        Asker::Message(key, ack) => {
+            if let (Some(ack), Outcome::Posted { seq, id, timestamp_ms }) = (ack, outcome) {
+                let mut frame = Vec::new();
+                let time = core.plan.stamp(timestamp_ms);
+                events::ack_stored(ack, id, seq, time, &mut frame);
+                core.push(key, frame.into());
+            }
+            core.answered(key);
+        }
+        Asker::JoinRoom(key, ack, room_id) => {
+            match core.index.last_seq(&room_id) {
+                Ok(last_seq) => {
+                    let argument = serde_json::json!({"ok": true, "roomId": room_id, "lastSeq": last_seq});
+                    core.push_with(key, |out| events::ack_with(ack, &argument, out));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the index");
+                    commands::refuse(core, key, Some(ack), &internal());
+                }
+            }
+            core.resume_reading(key);
+        }
+        // The caller may have gone away meanwhile.
+        Asker::Call(reply) => drop(reply.send(Ok(outcome))),
+    }
+}
+
+fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
+    match asker {
+        Asker::Message(key, ack) => {
+            commands::refuse(core, key, ack, &refusal);
+            core.answered(key);
+        }
+        Asker::JoinRoom(key, ack, _) => {
+            commands::refuse(core, key, Some(ack), &refusal);
+            core.resume_reading(key);
+        }
+        Asker::Call(reply) => drop(reply.send(Err(refusal))),
+    }
+}
+
+/// A mistake of ours, said without details.
+pub fn internal() -> Refusal {
+    Refusal::new(crate::chat::Code::Internal, "Internal error")
+}

@@ -1,0 +1,267 @@
+//! Signup and login, single and in batches.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::super::answers::internal;
+use super::super::core::App;
+use super::super::password::Urgency;
+use super::Rest;
+use super::answer::{ApiError, Body, Problem, change};
+use crate::chat::{Code, Refusal, UserId, rules};
+use crate::config;
+use crate::index::User;
+use crate::link::frame::{Change, NewUser, Outcome};
+
+/// Users in one step of a batch call: small enough that steps of several calls take turns.
+const STEP: usize = 1_000;
+
+type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
+
+/// What signup and login carry; types are checked by hand so that the refusal can name the field.
+#[derive(Deserialize, ToSchema)]
+pub struct Credentials {
+    #[serde(default)]
+    #[schema(value_type = String, max_length = 100)]
+    username: Value,
+    #[serde(default)]
+    #[schema(value_type = String, max_length = 1024)]
+    password: Value,
+}
+
+/// A batch of them, at most 100,000.
+#[derive(Deserialize, ToSchema)]
+pub struct UserBatch {
+    users: Vec<Credentials>,
+}
+
+/// Answer of `signup`.
+#[derive(Serialize, ToSchema)]
+pub struct SignedUp {
+    message: String,
+    username: String,
+}
+
+/// A user that a batch created.
+#[derive(Serialize, ToSchema)]
+pub struct CreatedUser {
+    username: String,
+    /// The user's number.
+    id: UserId,
+}
+
+/// An entry of a batch that was refused.
+#[derive(Serialize, ToSchema)]
+pub struct RefusedUser {
+    /// The name as it came.
+    #[schema(value_type = String)]
+    username: Value,
+    error: String,
+}
+
+/// Answer of `signup-batch`.
+#[derive(Serialize, ToSchema)]
+pub struct SignupBatchAnswer {
+    message: String,
+    created: Vec<CreatedUser>,
+    errors: Vec<RefusedUser>,
+}
+
+/// A user that logged in.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedIn {
+    token: String,
+    username: String,
+    user_id: UserId,
+}
+
+/// Answer of `login-batch`.
+#[derive(Serialize, ToSchema)]
+pub struct LoginBatchAnswer {
+    message: String,
+    results: Vec<LoggedIn>,
+    errors: Vec<RefusedUser>,
+}
+
+impl Credentials {
+    fn take(self) -> Result<(String, String), Refusal> {
+        match (self.username, self.password) {
+            (Value::String(username), Value::String(password)) => {
+                rules::username(&username)?;
+                rules::password(&password)?;
+                Ok((username, password))
+            }
+            _ => Err(Refusal::new(Code::InvalidRequest, "username and password are required, as strings")),
+        }
+    }
+
+    /// The name as it came, for naming it in an error.
+    fn shown(&self) -> Value {
+        self.username.clone()
+    }
+}
+
+/// Creates one user.
+#[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", request_body = Credentials,
+    responses((status = 201, body = SignedUp), (status = 400, body = Problem), (status = 409, body = Problem)))]
+pub async fn signup(State(rest): State<Rest>, Body(asked): Body<Credentials>) -> Answer<SignedUp> {
+    let (username, password) = asked.take()?;
+    let taken = || Refusal::new(Code::UsernameTaken, "Username already exists");
+    if user_by_name(&rest.app, &username)?.is_some() {
+        return Err(taken().into());
+    }
+    let hash = rest.passwords.hash(vec![password], Urgency::Single).await?.pop().flatten();
+    let user = NewUser { username: username.clone(), password: hash.ok_or_else(internal)? };
+    match create(&rest.app, vec![user]).await?.pop() {
+        Some(Ok(_)) => {
+            let message = "User created successfully".to_owned();
+            Ok((StatusCode::CREATED, Json(SignedUp { message, username })))
+        }
+        Some(Err(refusal)) => Err(refusal.into()),
+        None => Err(internal().into()),
+    }
+}
+
+/// Creates many users; one that is refused does not hinder the next.
+#[utoipa::path(post, path = "/api/auth/signup-batch", tag = "accounts", request_body = UserBatch,
+    responses((status = 201, body = SignupBatchAnswer), (status = 400, body = Problem)))]
+pub async fn signup_batch(
+    State(rest): State<Rest>,
+    Body(batch): Body<UserBatch>,
+) -> Answer<SignupBatchAnswer> {
+    check_size(batch.users.len())?;
+    let (mut created, mut errors) = (Vec::new(), Vec::new());
+    let mut users = batch.users.into_iter().peekable();
+    while users.peek().is_some() {
+        let step: Vec<Credentials> = users.by_ref().take(STEP).collect();
+        signup_step(&rest, step, &mut created, &mut errors).await?;
+    }
+    let message = format!("{} users created", created.len());
+    Ok((StatusCode::CREATED, Json(SignupBatchAnswer { message, created, errors })))
+}
+
+async fn signup_step(
+    rest: &Rest,
+    step: Vec<Credentials>,
+    created: &mut Vec<CreatedUser>,
+    errors: &mut Vec<RefusedUser>,
+) -> Result<(), ApiError> {
+    let (mut names, mut passwords) = (Vec::new(), Vec::new());
+    for asked in step {
+        let shown = asked.shown();
+        match asked.take() {
+            Ok((username, password)) => {
+                names.push(username);
+                passwords.push(password);
+            }
+            Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
+        }
+    }
+    let mut users = Vec::with_capacity(names.len());
+    let mut names = names.into_iter();
+    for chunk in passwords.chunks(rest.passwords.chunk) {
+        for hash in rest.passwords.hash(chunk.to_vec(), Urgency::Bulk).await? {
+            let username = names.next().ok_or_else(internal)?;
+            users.push(NewUser { username, password: hash.ok_or_else(internal)? });
+        }
+    }
+    let names: Vec<String> = users.iter().map(|user| user.username.clone()).collect();
+    for (username, outcome) in names.into_iter().zip(create(&rest.app, users).await?) {
+        match outcome {
+            Ok(id) => created.push(CreatedUser { username, id }),
+            Err(refusal) => errors.push(RefusedUser { username: username.into(), error: refusal.message }),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a token for a name and a password.
+#[utoipa::path(post, path = "/api/auth/login", tag = "accounts", request_body = Credentials,
+    responses((status = 200, body = LoggedIn), (status = 400, body = Problem), (status = 401, body = Problem)))]
+pub async fn login(State(rest): State<Rest>, Body(asked): Body<Credentials>) -> Answer<LoggedIn> {
+    let (username, password) = asked.take()?;
+    let user = user_by_name(&rest.app, &username)?;
+    let stored = user.as_ref().map(|user| user.password.clone());
+    let right = rest.passwords.verify(vec![(password, stored)], Urgency::Single).await?;
+    match user.filter(|_| right == [true]) {
+        Some(user) => Ok((StatusCode::OK, Json(logged_in(&rest.app, user)?))),
+        None => Err(wrong().into()),
+    }
+}
+
+/// Gives tokens for many names and passwords.
+#[utoipa::path(post, path = "/api/auth/login-batch", tag = "accounts", request_body = UserBatch,
+    responses((status = 200, body = LoginBatchAnswer), (status = 400, body = Problem)))]
+pub async fn login_batch(State(rest): State<Rest>, Body(batch): Body<UserBatch>) -> Answer<LoginBatchAnswer> {
+    check_size(batch.users.len())?;
+    let (mut results, mut errors) = (Vec::new(), Vec::new());
+    let mut users = batch.users.into_iter().peekable();
+    while users.peek().is_some() {
+        let (mut found, mut asked) = (Vec::new(), Vec::new());
+        for credentials in users.by_ref().take(rest.passwords.chunk) {
+            let shown = credentials.shown();
+            match credentials.take() {
+                Ok((username, password)) => {
+                    let user = user_by_name(&rest.app, &username)?;
+                    asked.push((password, user.as_ref().map(|user| user.password.clone())));
+                    found.push((username, user));
+                }
+                Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
+            }
+        }
+        let right = rest.passwords.verify(asked, Urgency::Bulk).await?;
+        for ((username, user), right) in found.into_iter().zip(right) {
+            match user.filter(|_| right) {
+                Some(user) => results.push(logged_in(&rest.app, user)?),
+                None => errors.push(RefusedUser { username: username.into(), error: wrong().message }),
+            }
+        }
+    }
+    let message = format!("{} users logged in", results.len());
+    Ok((StatusCode::OK, Json(LoginBatchAnswer { message, results, errors })))
+}
+
+fn wrong() -> Refusal {
+    Refusal::new(Code::InvalidCredentials, "Invalid username or password")
+}
+
+fn check_size(entries: usize) -> Result<(), Refusal> {
+    if entries > config::BATCH_ENTRIES {
+        let message = format!("a call carries at most {} entries", config::BATCH_ENTRIES);
+        return Err(Refusal::new(Code::InvalidRequest, message));
+    }
+    Ok(())
+}
+
+fn user_by_name(app: &App, username: &str) -> Result<Option<User>, ApiError> {
+    Ok(app.core.lock().index.user_by_name(username)?)
+}
+
+fn logged_in(app: &App, user: User) -> Result<LoggedIn, ApiError> {
+    let token = app.tokens.issue(user.number, &user.username).map_err(|error| {
+        tracing::error!(%error, "cannot sign a token");
+        internal()
+    })?;
+    Ok(LoggedIn { token, username: user.username, user_id: user.number })
+}
+
+async fn create(app: &App, users: Vec<NewUser>) -> Result<Vec<Result<UserId, Refusal>>, ApiError> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    match change(app, Change::CreateUsers(users)).await? {
+        Outcome::Users(outcomes) => Ok(outcomes),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The storage writer answered something that does not fit the question: a mistake of ours.
+pub fn unexpected(outcome: &Outcome) -> ApiError {
+    tracing::error!(?outcome, "an answer that does not fit its question");
+    internal().into()
+}

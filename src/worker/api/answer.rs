@@ -1,0 +1,116 @@
+//! How a call is answered: JSON, and refusals as `{"error", "code"}` with their status.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::super::answers::internal;
+use super::super::core::App;
+use super::super::uplink::Asker;
+use crate::chat::{Code, Refusal};
+use crate::link::frame::{Change, Outcome, ToWriter};
+
+/// Body of every refusal.
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// One sentence for a person.
+    error: String,
+    /// What a program acts on, such as `NOT_A_MEMBER`.
+    code: String,
+}
+
+/// A refusal on its way to the caller.
+#[derive(Debug)]
+pub struct ApiError(Refusal);
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        ApiError(refusal)
+    }
+}
+
+impl From<crate::index::IndexError> for ApiError {
+    fn from(error: crate::index::IndexError) -> ApiError {
+        tracing::error!(%error, "cannot read the index");
+        ApiError(internal())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = self.0.code;
+        let problem = Problem { error: self.0.message, code: code.as_str().to_owned() };
+        (status(code), axum::Json(problem)).into_response()
+    }
+}
+
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidRequest
+        | Code::InvalidJson
+        | Code::UnknownParticipants
+        | Code::ContentTooLong
+        | Code::UnknownEvent => StatusCode::BAD_REQUEST,
+        Code::Unauthorized | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
+        Code::NotAMember | Code::RoomNotOpen => StatusCode::FORBIDDEN,
+        Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,
+        Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Overloaded | Code::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A JSON body, whatever its content type says. An empty one is `{}`.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Body(value)),
+            Err(error) if error.is_data() => {
+                Err(Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}")).into())
+            }
+            Err(error) => Err(Refusal::new(Code::InvalidJson, format!("Invalid JSON: {error}")).into()),
+        }
+    }
+}
+
+fn unreadable(rejection: BytesRejection) -> ApiError {
+    let refusal = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Refusal::new(Code::BodyTooLarge, "The body is too large")
+    } else {
+        Refusal::new(Code::InvalidRequest, "The body could not be read")
+    };
+    refusal.into()
+}
+
+/// Has the storage writer make a change, and waits for it.
+pub async fn change(app: &App, change: Change) -> Result<Outcome, ApiError> {
+    call(app, |count| ToWriter::Change { count, change }).await
+}
+
+/// Waits until the index shows everything that was published before.
+pub async fn sync(app: &App) -> Result<(), ApiError> {
+    call(app, |count| ToWriter::Sync { count }).await.map(|_| ())
+}
+
+async fn call(app: &App, frame: impl FnOnce(u64) -> ToWriter<'static>) -> Result<Outcome, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    app.core.lock().uplink.submit(Asker::Call(reply), frame)?;
+    app.wake.notify_one();
+    Ok(answer.await.map_err(|_| internal())??)
+}

@@ -1,0 +1,60 @@
+//! Who calls: a bearer token, or a name in open mode.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::{self, HeaderMap};
+use axum::http::request::Parts;
+
+use super::Rest;
+use super::answer::ApiError;
+use crate::chat::{Code, Refusal, UserId};
+use crate::config::AuthMode;
+
+/// The user that calls; exists.
+pub struct Caller {
+    /// Number.
+    pub number: UserId,
+    /// Name.
+    pub username: String,
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl FromRequestParts<Rest> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, rest: &Rest) -> Result<Self, ApiError> {
+        let app = &rest.app;
+        let unauthorized = |message: &str| ApiError::from(Refusal::new(Code::Unauthorized, message));
+        if let Some(token) = bearer(&parts.headers) {
+            let claims = app.tokens.check(token).ok_or_else(|| unauthorized("Invalid or expired token"))?;
+            let user = app.core.lock().index.user_by_number(claims.sub)?;
+            return match user {
+                Some(user) if user.username == claims.username => {
+                    Ok(Caller { number: user.number, username: user.username })
+                }
+                _ => Err(unauthorized("Invalid or expired token")),
+            };
+        }
+        match open_name(app.config.auth.mode, parts) {
+            Some(name) => {
+                let user = app.core.lock().index.user_by_name(&name)?;
+                let user = user.ok_or_else(|| unauthorized("Unknown user"))?;
+                Ok(Caller { number: user.number, username: user.username })
+            }
+            None => Err(unauthorized("Access token required")),
+        }
+    }
+}
+
+fn open_name(mode: AuthMode, parts: &Parts) -> Option<String> {
+    if mode != AuthMode::Open {
+        return None;
+    }
+    let query = axum::extract::Query::<std::collections::HashMap<String, String>>::try_from_uri(&parts.uri);
+    query.ok()?.0.remove("username")
+}

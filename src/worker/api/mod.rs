@@ -1,0 +1,64 @@
+//! The REST surface (contract §3 and the operator's pages of §8).
+//!
+//! [`caller`] says who asks, [`answer`] how refusals look; each other file is one group of calls.
+
+mod accounts;
+mod answer;
+pub mod caller;
+mod messages;
+mod new_rooms;
+mod openapi;
+mod operator;
+mod rooms;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::routing::{any, get, post};
+
+use super::core::App;
+use super::password::Passwords;
+use super::upgrade;
+use crate::chat::{Code, Refusal};
+use answer::ApiError;
+
+/// What REST handlers share.
+#[derive(Clone)]
+pub struct Rest {
+    /// The worker.
+    pub app: App,
+    /// The hashing thread.
+    pub passwords: Passwords,
+}
+
+impl FromRef<Rest> for App {
+    fn from_ref(rest: &Rest) -> App {
+        rest.app.clone()
+    }
+}
+
+/// All paths of a worker.
+pub fn router(rest: Rest) -> Router {
+    let body_bytes = rest.app.config.limits.body_bytes;
+    Router::new()
+        .route("/socket.io/", any(upgrade::handshake))
+        .route("/api/auth/signup", post(accounts::signup))
+        .route("/api/auth/signup-batch", post(accounts::signup_batch))
+        .route("/api/auth/login", post(accounts::login))
+        .route("/api/auth/login-batch", post(accounts::login_batch))
+        .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))
+        .route("/api/chatrooms-batch", post(new_rooms::create_batch))
+        .route("/api/chatrooms/{room_id}/invite", post(rooms::invite))
+        .route("/api/chatrooms/{room_id}/join", post(rooms::join))
+        .route("/api/chatrooms/{room_id}/leave", post(rooms::leave))
+        .route("/api/chatrooms/{room_id}/messages", get(messages::history))
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/stats", get(operator::stats))
+        .route("/health", get(operator::health))
+        .route("/ready", get(operator::ready))
+        .fallback(|| async { ApiError::from(Refusal::new(Code::NotFound, "Not found")) })
+        .method_not_allowed_fallback(|| async {
+            ApiError::from(Refusal::new(Code::MethodNotAllowed, "Method not allowed"))
+        })
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .with_state(rest)
+}

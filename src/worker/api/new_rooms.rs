@@ -1,0 +1,187 @@
+//! Creating rooms, single and in batches.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::super::answers::internal;
+use super::super::core::App;
+use super::super::ids;
+use super::Rest;
+use super::accounts::unexpected;
+use super::answer::{ApiError, Body, Problem, change};
+use super::caller::Caller;
+use super::rooms::{invalid, names};
+use crate::chat::{Refusal, rules};
+use crate::config;
+use crate::link::frame::{Change, NewRoom, Outcome};
+
+/// Rooms in one step of a batch call.
+const STEP_ROOMS: usize = 500;
+
+/// Participants named in one step of a batch call: bounds the frame to the storage writer.
+const STEP_PARTICIPANTS: usize = 20_000;
+
+type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
+
+/// A room to create, as it came.
+#[derive(Deserialize, ToSchema)]
+pub struct WantedRoom {
+    #[serde(default)]
+    #[schema(value_type = String, max_length = 200)]
+    name: Value,
+    /// User names beside the caller's.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    participants: Value,
+    /// Anybody may join.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    open: Value,
+}
+
+/// A batch of them, at most 100,000.
+#[derive(Deserialize, ToSchema)]
+pub struct RoomBatch {
+    rooms: Vec<WantedRoom>,
+}
+
+/// A room that was created.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedRoom {
+    room_id: String,
+    name: String,
+    /// The creator first.
+    participants: Vec<String>,
+}
+
+/// A room of a batch that was refused.
+#[derive(Serialize, ToSchema)]
+pub struct RefusedRoom {
+    /// The name as it came.
+    #[schema(value_type = String)]
+    name: Value,
+    error: String,
+}
+
+/// Answer of `chatrooms-batch`.
+#[derive(Serialize, ToSchema)]
+pub struct RoomBatchAnswer {
+    message: String,
+    created: Vec<CreatedRoom>,
+    errors: Vec<RefusedRoom>,
+}
+
+impl WantedRoom {
+    /// The room with its whole list of participants: the creator first, nobody twice.
+    fn take(self, creator: &str) -> Result<NewRoom, Refusal> {
+        let Value::String(name) = self.name else {
+            return Err(invalid("name is required, as a string"));
+        };
+        rules::room_name(&name)?;
+        let open = match self.open {
+            Value::Null => false,
+            Value::Bool(open) => open,
+            _ => return Err(invalid("open must be true or false")),
+        };
+        let mut participants = vec![creator.to_owned()];
+        if !self.participants.is_null() {
+            participants.append(&mut names(self.participants)?);
+        }
+        let mut seen = HashSet::new();
+        participants.retain(|name| seen.insert(name.clone()));
+        Ok(NewRoom { room_id: ids::room_id(), name, participants, open })
+    }
+}
+
+/// Creates a room.
+#[utoipa::path(post, path = "/api/chatrooms", tag = "rooms", request_body = WantedRoom, security(("token" = [])),
+    responses((status = 201, body = CreatedRoom), (status = 400, body = Problem), (status = 401, body = Problem)))]
+pub async fn create(
+    State(rest): State<Rest>,
+    caller: Caller,
+    Body(wanted): Body<WantedRoom>,
+) -> Answer<CreatedRoom> {
+    let room = wanted.take(&caller.username)?;
+    let mut outcomes = create_rooms(&rest.app, &caller, vec![room]).await?;
+    match outcomes.pop() {
+        Some((room, Ok(()))) => Ok((StatusCode::CREATED, Json(room.into()))),
+        Some((_, Err(refusal))) => Err(refusal.into()),
+        None => Err(internal().into()),
+    }
+}
+
+impl From<NewRoom> for CreatedRoom {
+    fn from(room: NewRoom) -> CreatedRoom {
+        CreatedRoom { room_id: room.room_id, name: room.name, participants: room.participants }
+    }
+}
+
+/// Creates many rooms; one that is refused does not hinder the next.
+#[utoipa::path(post, path = "/api/chatrooms-batch", tag = "rooms", request_body = RoomBatch,
+    security(("token" = [])),
+    responses((status = 201, body = RoomBatchAnswer), (status = 400, body = Problem), (status = 401, body = Problem)))]
+pub async fn create_batch(
+    State(rest): State<Rest>,
+    caller: Caller,
+    Body(batch): Body<RoomBatch>,
+) -> Answer<RoomBatchAnswer> {
+    if batch.rooms.len() > config::BATCH_ENTRIES {
+        return Err(invalid(&format!("a call carries at most {} entries", config::BATCH_ENTRIES)).into());
+    }
+    let (mut made, mut errors) = (Vec::new(), Vec::new());
+    let (mut step, mut participants) = (Vec::new(), 0);
+    for wanted in batch.rooms {
+        let shown = wanted.name.clone();
+        match wanted.take(&caller.username) {
+            Ok(room) => {
+                participants += room.participants.len();
+                step.push(room);
+            }
+            Err(refusal) => errors.push(RefusedRoom { name: shown, error: refusal.message }),
+        }
+        if step.len() >= STEP_ROOMS || participants >= STEP_PARTICIPANTS {
+            create_step(&rest.app, &caller, std::mem::take(&mut step), &mut made, &mut errors).await?;
+            participants = 0;
+        }
+    }
+    create_step(&rest.app, &caller, step, &mut made, &mut errors).await?;
+    let message = format!("{} rooms created", made.len());
+    Ok((StatusCode::CREATED, Json(RoomBatchAnswer { message, created: made, errors })))
+}
+
+async fn create_step(
+    app: &App,
+    caller: &Caller,
+    step: Vec<NewRoom>,
+    made: &mut Vec<CreatedRoom>,
+    errors: &mut Vec<RefusedRoom>,
+) -> Result<(), ApiError> {
+    for (room, outcome) in create_rooms(app, caller, step).await? {
+        match outcome {
+            Ok(()) => made.push(room.into()),
+            Err(refusal) => errors.push(RefusedRoom { name: room.name.into(), error: refusal.message }),
+        }
+    }
+    Ok(())
+}
+
+async fn create_rooms(
+    app: &App,
+    caller: &Caller,
+    rooms: Vec<NewRoom>,
+) -> Result<Vec<(NewRoom, Result<(), Refusal>)>, ApiError> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    match change(app, Change::CreateRooms { creator: caller.number, rooms: rooms.clone() }).await? {
+        Outcome::Rooms(outcomes) => Ok(rooms.into_iter().zip(outcomes).collect()),
+        other => Err(unexpected(&other)),
+    }
+}

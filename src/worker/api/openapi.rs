@@ -1,0 +1,43 @@
+//! The surface described by itself: an OpenAPI 3.1 document made from the handlers.
+
+use axum::Json;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{accounts, messages, new_rooms, rooms};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Minitalk", description = "Chat over REST"),
+    paths(
+        accounts::signup,
+        accounts::signup_batch,
+        accounts::login,
+        accounts::login_batch,
+        new_rooms::create,
+        new_rooms::create_batch,
+        rooms::list,
+        rooms::invite,
+        rooms::join,
+        rooms::leave,
+        messages::history,
+    ),
+    modifiers(&Token)
+)]
+struct Document;
+
+/// Names the bearer token that calls refer to as `token`.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// `GET /api/openapi.json`
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

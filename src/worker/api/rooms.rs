@@ -1,0 +1,204 @@
+//! The rooms of a user: list, invite, join, leave.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::reader;
+use super::Rest;
+use super::answer::{ApiError, Body, Problem, change, sync};
+use super::caller::Caller;
+use crate::chat::{Code, Refusal, rules};
+use crate::index::{Page, RoomInfo};
+use crate::link::frame::Change;
+use crate::wire::stamp::Stamp;
+
+/// Most rooms in one answer of the list.
+const LIST_LIMIT: usize = 1_000;
+
+/// Header that carries the next `cursor` of the list; absent on the last page.
+const NEXT_CURSOR: &str = "x-next-cursor";
+
+type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
+
+/// Whom to invite.
+#[derive(Deserialize, ToSchema)]
+pub struct Invitation {
+    /// User names.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    participants: Value,
+}
+
+/// One of the caller's rooms.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedRoom {
+    room_id: String,
+    name: String,
+    open: bool,
+    /// The first 1,000.
+    participants: Vec<String>,
+    participant_count: u64,
+    created_by: String,
+    /// RFC 3339.
+    created_at: String,
+    /// `seq` of the room's last message; 0 if there is none.
+    last_seq: u64,
+}
+
+/// Answer of `invite`.
+#[derive(Serialize, ToSchema)]
+pub struct Invited {
+    message: String,
+    /// The room's participants, the first 1,000.
+    participants: Vec<String>,
+}
+
+/// Answer of `join`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    message: String,
+    room_id: String,
+}
+
+/// Answer of `leave`.
+#[derive(Serialize, ToSchema)]
+pub struct Left {
+    message: String,
+}
+
+/// A field is not what it has to be.
+pub fn invalid(message: &str) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message)
+}
+
+/// User names out of a JSON array.
+pub fn names(participants: Value) -> Result<Vec<String>, Refusal> {
+    let Value::Array(listed) = participants else {
+        return Err(invalid("participants must be an array of user names"));
+    };
+    if listed.len() > rules::PARTICIPANTS_PER_CALL {
+        return Err(invalid(&format!("participants must not exceed {}", rules::PARTICIPANTS_PER_CALL)));
+    }
+    let text = |name: Value| match name {
+        // A longer name belongs to nobody; cut short, so does what is left of it.
+        Value::String(name) => Ok(name.chars().take(rules::USERNAME_CHARS + 1).collect()),
+        _ => Err(invalid("participants must be an array of user names")),
+    };
+    listed.into_iter().map(text).collect()
+}
+
+/// Paging of the list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// 1 to 1,000.
+    #[param(value_type = Option<u64>)]
+    limit: Option<String>,
+    /// What the `x-next-cursor` header of an earlier answer said.
+    cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn page(&self) -> Result<Page, Refusal> {
+        let limit = match self.limit.as_deref().map(str::parse::<usize>) {
+            None => LIST_LIMIT,
+            Some(Ok(limit)) if (1..=LIST_LIMIT).contains(&limit) => limit,
+            Some(_) => return Err(invalid(&format!("limit must be 1 to {LIST_LIMIT}"))),
+        };
+        let after = match self.cursor.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(after)) => Some(after),
+            Some(Err(_)) => return Err(invalid("cursor must be one that an earlier answer gave")),
+        };
+        Ok(Page { after, limit })
+    }
+}
+
+/// Lists the caller's rooms.
+#[utoipa::path(get, path = "/api/chatrooms", tag = "rooms", params(ListQuery), security(("token" = [])),
+    responses((status = 200, body = Vec<ListedRoom>), (status = 400, body = Problem), (status = 401, body = Problem)))]
+pub async fn list(
+    State(rest): State<Rest>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, ApiError> {
+    let page = query.page()?;
+    let limit = page.limit;
+    sync(&rest.app).await?;
+    let rooms = reader::read(&rest.app, move |index| index.rooms_of(caller.number, page)).await?;
+    let mut stamp = Stamp::default();
+    let next = rooms.last().filter(|_| rooms.len() == limit).map(|last| last.key);
+    let body: Vec<ListedRoom> = rooms.into_iter().map(|room| listed(room, &mut stamp)).collect();
+    let mut response = Json(body).into_response();
+    if let Some(next) = next {
+        response.headers_mut().insert(NEXT_CURSOR, next.into());
+    }
+    Ok(response)
+}
+
+fn listed(room: RoomInfo, stamp: &mut Stamp) -> ListedRoom {
+    ListedRoom {
+        created_at: stamp.text(room.created_at_ms).to_owned(),
+        room_id: room.room_id,
+        name: room.name,
+        open: room.open,
+        participants: room.participants,
+        participant_count: room.participant_count,
+        created_by: room.created_by,
+        last_seq: room.last_seq,
+    }
+}
+
+/// Puts users into a room of the caller's.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/invite", tag = "rooms", request_body = Invitation,
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Invited), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)))]
+pub async fn invite(
+    State(rest): State<Rest>,
+    caller: Caller,
+    Path(room_id): Path<String>,
+    Body(invitation): Body<Invitation>,
+) -> Answer<Invited> {
+    let participants = names(invitation.participants)?;
+    if participants.is_empty() {
+        return Err(invalid("participants must name somebody").into());
+    }
+    let invite = Change::Invite { room_id: known_length(&room_id)?, by: caller.number, participants };
+    change(&rest.app, invite).await?;
+    let room = reader::read(&rest.app, move |index| index.room(&room_id)).await?;
+    let participants = room.map(|room| room.participants).unwrap_or_default();
+    Ok((StatusCode::OK, Json(Invited { message: "Participants invited".to_owned(), participants })))
+}
+
+/// Enters an open room.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/join", tag = "rooms",
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Joined), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn join(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Joined> {
+    change(&rest.app, Change::Join { room_id: known_length(&room_id)?, user: caller.number }).await?;
+    Ok((StatusCode::OK, Json(Joined { message: "Joined the chat room".to_owned(), room_id })))
+}
+
+/// Leaves a room; the last one out deletes it.
+#[utoipa::path(post, path = "/api/chatrooms/{roomId}/leave", tag = "rooms",
+    params(("roomId" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Left), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn leave(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Left> {
+    change(&rest.app, Change::Leave { room_id: known_length(&room_id)?, user: caller.number }).await?;
+    Ok((StatusCode::OK, Json(Left { message: "Left the chat room".to_owned() })))
+}
+
+/// An id over the limit belongs to no room.
+fn known_length(room_id: &str) -> Result<String, Refusal> {
+    if room_id.len() > rules::ROOM_ID_BYTES { Err(Refusal::room_not_found()) } else { Ok(room_id.to_owned()) }
+}

@@ -1,0 +1,189 @@
+//! The chat's commands, each checked and carried out for one socket.
+
+use super::core::Core;
+use super::session::HistoryRead;
+use super::table::{Key, Pause};
+use super::uplink::Asker;
+use crate::chat::{Refusal, UserId, rules};
+use crate::config;
+use crate::journal::read::Window;
+use crate::link::frame::ToWriter;
+use crate::wire::events::{self, Command, Event, GetMessages, SendMessage};
+
+/// Whether an event must see the effect of the same socket's earlier ones.
+pub fn waits_for_earlier(event: &Event<'_>) -> bool {
+    matches!(&*event.name, "get_messages" | "join_room")
+}
+
+/// Carries out one event; whatever is wrong with it is told to its client only.
+pub fn run(core: &mut Core, key: Key, event: &Event<'_>, ack: Option<u64>) {
+    let done = event.command().and_then(|command| match command {
+        Command::SendMessage(send) => send_message(core, key, &send, ack),
+        Command::JoinRoom(room) => join_room(core, key, &room, ack),
+        Command::LeaveRoom(room) => leave_room(core, key, &room, ack),
+        Command::GetMessages(get) => get_messages(core, key, &get, ack),
+        Command::Typing(room) => typing(core, key, &room, ack),
+    });
+    if let Err(refusal) = done {
+        refuse(core, key, ack, &refusal);
+    }
+}
+
+/// Tells a client about a refusal: by the ack if it asked for one, else by an `error` event.
+pub fn refuse(core: &mut Core, key: Key, ack: Option<u64>, refusal: &Refusal) {
+    core.push_with(key, |out| match ack {
+        Some(ack) => events::ack_refused(ack, refusal, out),
+        None => events::error(refusal, out),
+    });
+}
+
+/// Checks membership by the hub and, before a refusal, by the index, where a change shows before
+/// its caller is told that it is done.
+fn check_member(core: &mut Core, key: Key, room_id: &str) -> Result<(), Refusal> {
+    if core.hub.is_member(key.slot, room_id) {
+        return Ok(());
+    }
+    let user = core.hub.number(key.slot).ok_or_else(Refusal::not_a_member)?;
+    let known = room_id.len() <= rules::ROOM_ID_BYTES
+        && core.index.is_member(room_id, user).map_err(|error| index_failed(&error))?;
+    if !known {
+        return Err(Refusal::not_a_member());
+    }
+    core.hub.learn(key.slot, room_id);
+    Ok(())
+}
+
+fn index_failed(error: &crate::index::IndexError) -> Refusal {
+    tracing::error!(%error, "cannot read the index");
+    Refusal::new(crate::chat::Code::Internal, "The server cannot read its index, try again shortly")
+}
+
+fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u64>) -> Result<(), Refusal> {
+    rules::content(&send.content, core.config.limits.content_chars)?;
+    check_member(core, key, &send.room_id)?;
+    take_turn(core, key)?;
+    let Some((user, sender)) = core.hub.user(key.slot) else {
+        return Err(Refusal::not_a_member());
+    };
+    let sent = core.uplink.submit(Asker::Message(key, ack), |count| ToWriter::Post {
+        count,
+        user,
+        sender,
+        room_id: &send.room_id,
+        content: &send.content,
+        client_id: send.client_id.as_deref(),
+    });
+    if sent.is_err() {
+        core.counters.overloaded += 1;
+    }
+    sent?;
+    core.counters.messages_in += 1;
+    if let Some(conn) = core.table.get(key) {
+        conn.unanswered += 1;
+        if conn.unanswered >= config::UNANSWERED_PER_CONNECTION {
+            conn.pause = Pause::Backlog;
+        }
+    }
+    Ok(())
+}
+
+/// The user's share of messages per second.
+fn take_turn(core: &mut Core, key: Key) -> Result<(), Refusal> {
+    let now_us = core.now_us();
+    let per_second = core.config.limits.messages_per_second;
+    let allowed = core.hub.pace(key.slot).is_none_or(|pace| pace.take(now_us, per_second));
+    if allowed {
+        Ok(())
+    } else {
+        Err(Refusal::new(crate::chat::Code::RateLimited, "Too many messages, slow down"))
+    }
+}
+
+fn join_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    check_member(core, key, room_id)?;
+    core.hub.unmute(key.slot, room_id);
+    if let Some(ack) = ack {
+        // The ack carries the room's last seq, which the index knows once it is in step.
+        let asker = Asker::JoinRoom(key, ack, room_id.to_owned());
+        core.uplink.submit(asker, |count| ToWriter::Sync { count })?;
+        if let Some(conn) = core.table.get(key) {
+            conn.pause = Pause::Answering;
+        }
+    }
+    core.push_with(key, |out| events::event("joined_room", &serde_json::json!({"roomId": room_id}), out));
+    Ok(())
+}
+
+fn leave_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    check_member(core, key, room_id)?;
+    core.hub.mute(key.slot, room_id);
+    let argument = serde_json::json!({"roomId": room_id});
+    core.push_with(key, |out| {
+        events::event("left_room", &argument, out);
+        if let Some(ack) = ack {
+            events::ack_with(ack, &serde_json::json!({"ok": true, "roomId": room_id}), out);
+        }
+    });
+    Ok(())
+}
+
+fn get_messages(core: &mut Core, key: Key, get: &GetMessages<'_>, ack: Option<u64>) -> Result<(), Refusal> {
+    check_member(core, key, &get.room_id)?;
+    let limit = history_limit(get.limit)?;
+    let Some(ack) = ack else {
+        return Ok(());
+    };
+    let window = Window { before: before(core, get.before), after: get.after, since_ms: None };
+    core.history.push(HistoryRead { key, ack, room_id: get.room_id.to_string(), window, limit });
+    if let Some(conn) = core.table.get(key) {
+        conn.pause = Pause::Answering;
+    }
+    Ok(())
+}
+
+/// How many messages a history call asks for.
+pub fn history_limit(asked: Option<u64>) -> Result<usize, Refusal> {
+    let limit = asked.map_or(Some(config::HISTORY_DEFAULT), |limit| usize::try_from(limit).ok());
+    limit.filter(|limit| (1..=config::HISTORY_LIMIT).contains(limit)).ok_or_else(|| {
+        let message = format!("limit must be 1 to {}", config::HISTORY_LIMIT);
+        Refusal::new(crate::chat::Code::InvalidRequest, message)
+    })
+}
+
+/// History ends where publishing does: what is behind that is in the file, perhaps, and not yet
+/// durable.
+pub fn before(core: &Core, asked: Option<u64>) -> Option<u64> {
+    let published = core.uplink.position.seq + 1;
+    Some(asked.map_or(published, |before| before.min(published)))
+}
+
+fn typing(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    check_member(core, key, room_id)?;
+    take_turn(core, key)?;
+    if let Some((user, username)) = core.hub.user(key.slot) {
+        core.uplink.tell(&ToWriter::Typing { room_id, user, username });
+    }
+    if let Some(ack) = ack {
+        core.push_with(key, |out| events::ack_with(ack, &serde_json::json!({"ok": true}), out));
+    }
+    Ok(())
+}
+
+/// Somebody is typing: all sockets of the room are told but those of the one who types.
+pub fn on_typing(core: &mut Core, room_id: &str, user: UserId, username: &str) {
+    let Some(room) = core.hub.room(room_id) else {
+        return;
+    };
+    let argument = serde_json::json!({"roomId": room_id, "username": username});
+    let mut frame = Vec::new();
+    events::event("typing", &argument, &mut frame);
+    let frame = bytes::Bytes::from(frame);
+    let slots: Vec<_> = core.hub.seats(room).iter().map(|seat| seat.slot).collect();
+    for slot in slots {
+        if core.hub.number(slot) != Some(user)
+            && let Some(key) = core.table.key(slot)
+        {
+            core.push(key, frame.clone());
+        }
+    }
+}

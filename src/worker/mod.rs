@@ -1,0 +1,156 @@
+//! A worker: one process per core, its clients, and nothing else.
+//!
+//! Reading order: [`turn`] is the loop. [`http`] accepts, [`api`] answers REST, [`upgrade`] turns a
+//! request into a row of the [`table`]. [`websocket`] reads frames, [`session`] and [`commands`]
+//! act on them, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames
+//! what it published, the [`hub`] names the sockets, an [`outbox`] holds what one would not take.
+//!
+//! A worker writes no file and assigns no `seq`.
+
+mod answers;
+mod api;
+mod commands;
+pub mod core;
+mod deliver;
+mod drain;
+mod history;
+mod http;
+mod hub;
+mod ids;
+mod origin;
+mod outbox;
+mod password;
+mod reader;
+mod report;
+mod session;
+mod table;
+mod token;
+mod turn;
+mod upgrade;
+mod uplink;
+mod websocket;
+mod wheel;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use minitalk_supervisor::child::{Child, Command, Lifeline};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use self::core::{App, Core, Counters};
+use crate::config::{self, Config};
+use crate::index::Reader;
+
+/// Why a worker could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The kernel refused something.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The index can't be opened.
+    #[error("cannot open the index: {0}")]
+    Index(#[from] crate::index::IndexError),
+}
+
+/// Plays the role until the supervisor says drain.
+///
+/// # Errors
+/// Something that every worker needs is refused; the supervisor decides what follows.
+pub fn run(config: Config, mut child: Child) -> Result<(), WorkerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
+        .build()?;
+    let listeners = child.take_fds("listen");
+    let app = build(Arc::new(config), child.id())?;
+    let lifeline = child.into_lifeline();
+    runtime.block_on(serve(app, listeners, lifeline))
+}
+
+/// Threads for reads of the log and the index.
+const BLOCKING_THREADS: usize = 2;
+
+/// An idle one ends after this long and gives its memory back.
+const BLOCKING_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
+    let now = Instant::now();
+    let tokens = Arc::new(token::Tokens::new(&config.auth.jwt_secret, config.auth.token_ttl));
+    let core = Core {
+        config: config.clone(),
+        tokens: tokens.clone(),
+        table: table::Table::default(),
+        hub: hub::Hub::default(),
+        uplink: uplink::Uplink::new(config.data_dir.join("run"), worker, ids::instance(), now),
+        wheel: wheel::Wheel::new(now),
+        index: Reader::open(&config.data_dir)?,
+        poll: mio::Poll::new()?,
+        dirty: Vec::new(),
+        resume: Vec::new(),
+        history: Vec::new(),
+        plan: deliver::Plan::default(),
+        counters: Counters::default(),
+        draining: false,
+        started: now,
+    };
+    Ok(App {
+        core: Arc::new(Mutex::new(core)),
+        tokens,
+        wake: Arc::new(Notify::new()),
+        reads: Arc::new(Semaphore::new(config::READS)),
+        reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
+        config,
+    })
+}
+
+async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {
+    let passwords = password::Passwords::start(app.config.auth.argon2)?;
+    let router = api::router(api::Rest { app: app.clone(), passwords });
+    let open = http::Open::default();
+    let (stop, stopped) = watch::channel(false);
+    let turns = tokio::spawn(turn::run(app.clone()));
+    welcomed(&app).await;
+    for listener in listeners {
+        let listener = TcpListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let accept =
+            http::accept(listener, router.clone(), app.config.clone(), open.clone(), stopped.clone());
+        tokio::spawn(accept);
+    }
+    tokio::spawn(report::run(app.clone(), open.clone(), lifeline.clone()));
+    lifeline.ready()?;
+    tokio::select! {
+        ended = turns => match ended {
+            Ok(result) => result?,
+            Err(error) => return Err(io::Error::other(error).into()),
+        },
+        () = told_to_drain(lifeline) => {
+            let _ = stop.send(true);
+            drain::drain(&app, &open).await;
+        }
+    }
+    Ok(())
+}
+
+/// Until the storage writer has said where the published orders stand, nothing can be promised.
+async fn welcomed(app: &App) {
+    while !app.core.lock().uplink.welcomed {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+/// Waits for the supervisor's word. If the supervisor itself is gone, so is the worker.
+async fn told_to_drain(lifeline: Lifeline) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || match lifeline.next_command() {
+        Ok(Some(Command::Drain)) => drop(tell.send(())),
+        Ok(None) | Err(_) => std::process::exit(1),
+    });
+    let _ = told.await;
+}

@@ -1,0 +1,159 @@
+//! Bytes waiting for one connection: empty unless its socket would block.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use bytes::{Buf, Bytes};
+
+/// Slices handed to one `writev`; the kernel takes up to 1,024.
+const SLICES: usize = 64;
+
+/// What a connection still has to be sent, in order.
+#[derive(Default)]
+pub struct Outbox {
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+    /// Part of the first chunk is already sent.
+    begun: bool,
+}
+
+/// How a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Everything is with the kernel.
+    Empty,
+    /// The socket takes no more now; it says so when it does.
+    Blocked,
+}
+
+impl Outbox {
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Puts whole frames at the end.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Puts the end of a chunk whose beginning the socket has just taken into an empty outbox.
+    pub fn push_rest(&mut self, rest: Bytes) {
+        debug_assert!(self.is_empty(), "what waits goes first");
+        self.push(rest);
+        self.begun = true;
+    }
+
+    /// Forgets all but the chunk whose first bytes are already sent, so that what is pushed next
+    /// begins where the client expects a frame.
+    pub fn keep_begun(&mut self) {
+        self.chunks.truncate(usize::from(self.begun));
+        self.bytes = self.chunks.iter().map(Bytes::len).sum();
+    }
+
+    /// Writes what the socket takes, all waiting chunks in one call.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flush> {
+        while self.bytes > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self
+                .chunks
+                .iter()
+                .zip(&mut slices)
+                .map(|(chunk, slice)| *slice = IoSlice::new(chunk))
+                .count();
+            match socket.write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => self.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flush::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An idle connection keeps no memory for its queue.
+        self.chunks = VecDeque::new();
+        Ok(Flush::Empty)
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        self.bytes -= sent;
+        while let Some(first) = self.chunks.front_mut() {
+            if sent < first.len() {
+                first.advance(sent);
+                self.begun |= sent > 0;
+                return;
+            }
+            sent -= first.len();
+            self.begun = false;
+            self.chunks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes, then blocks.
+    struct Socket {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.room);
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.taken.extend_from_slice(&bytes[..taken]);
+            self.room -= taken;
+            Ok(taken)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_a_begun_chunk_is_kept() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"one"));
+        outbox.push(Bytes::from_static(b"two"));
+        let mut socket = Socket { taken: Vec::new(), room: 3 };
+        outbox.flush(&mut socket).unwrap();
+        outbox.keep_begun();
+        assert!(outbox.is_empty());
+        outbox.push(Bytes::from_static(b"three"));
+        outbox.push(Bytes::from_static(b"four"));
+        socket.room = 1;
+        outbox.flush(&mut socket).unwrap();
+        outbox.keep_begun();
+        assert_eq!(outbox.len(), 4);
+    }
+
+    #[test]
+    fn every_split_arrives_in_order() {
+        for step in 1..10 {
+            let mut outbox = Outbox::default();
+            for chunk in [&b"one"[..], b"", b"two", b"three"] {
+                outbox.push(Bytes::from_static(chunk));
+            }
+            let mut socket = Socket { taken: Vec::new(), room: step };
+            while outbox.flush(&mut socket).unwrap() == Flush::Blocked {
+                assert_eq!(outbox.len() + socket.taken.len(), 11);
+                socket.room = step;
+            }
+            assert_eq!(socket.taken, b"onetwothree");
+            assert!(outbox.is_empty());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Password hashing on a thread of its own, below everything else in priority.
+//!
+//! A hash is meant to be slow. One thread per worker does them, single logins before batches, with
+//! a bounded queue, so that logins wait for each other and messages wait for none of them.
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::chat::Refusal;
+use crate::config::{self, Argon2 as Cost};
+
+/// Added to the hashing thread's niceness; 19 would be the least of all.
+const NICENESS: i32 = 10;
+
+/// Chunks of batch calls with the hashing thread at a time: one in work, one to go on with.
+const BULK_TURNS: usize = 2;
+
+/// Work for the hashing thread: a few passwords, answered together.
+enum Job {
+    Hash(Vec<String>, oneshot::Sender<Vec<Option<String>>>),
+    /// Passwords, each with the stored hash or none for a user that is not there.
+    Verify(Vec<(String, Option<String>)>, oneshot::Sender<Vec<bool>>),
+}
+
+/// The hashing thread's front.
+#[derive(Clone)]
+pub struct Passwords {
+    single: Sender<Job>,
+    bulk: Sender<Job>,
+    bulk_turns: Arc<Semaphore>,
+    /// Passwords of a batch call that go to the thread at a time.
+    pub chunk: usize,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// One person.
+    Single,
+    /// A batch call.
+    Bulk,
+}
+
+impl Passwords {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The cost is outside Argon2's range, or no thread can be started.
+    pub fn start(cost: Cost) -> std::io::Result<Passwords> {
+        let params = Params::new(cost.memory_kib, cost.iterations, cost.parallelism, None)
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string()))?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let (single, singles) = bounded(config::PASSWORD_QUEUE);
+        let (bulk, bulks) = bounded(BULK_TURNS);
+        std::thread::Builder::new()
+            .name("passwords".to_owned())
+            .spawn(move || work(&argon2, &singles, &bulks))?;
+        // About a MiB of memory passes a chunk: a single login never waits long behind one.
+        let chunk = usize::try_from(1024 / cost.memory_kib.max(1)).unwrap_or(1).clamp(1, 128);
+        Ok(Passwords { single, bulk, bulk_turns: Arc::new(Semaphore::new(BULK_TURNS)), chunk })
+    }
+
+    /// Hashes; `None` for a password that the library does not take.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when too many are waiting.
+    pub async fn hash(
+        &self,
+        passwords: Vec<String>,
+        urgency: Urgency,
+    ) -> Result<Vec<Option<String>>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.run(Job::Hash(passwords, reply), answer, urgency).await
+    }
+
+    /// Checks; a missing hash costs the same time and is never right.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when too many are waiting.
+    pub async fn verify(
+        &self,
+        asked: Vec<(String, Option<String>)>,
+        urgency: Urgency,
+    ) -> Result<Vec<bool>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.run(Job::Verify(asked, reply), answer, urgency).await
+    }
+
+    /// Queues a job. A batch call waits for its turn and holds it until its answer is there.
+    async fn run<T>(&self, job: Job, answer: oneshot::Receiver<T>, urgency: Urgency) -> Result<T, Refusal> {
+        let (queue, _turn) = match urgency {
+            Urgency::Single => (&self.single, None),
+            Urgency::Bulk => (&self.bulk, self.bulk_turns.acquire().await.ok()),
+        };
+        queue.try_send(job).map_err(|_| Refusal::overloaded())?;
+        answer.await.map_err(|_| Refusal::overloaded())
+    }
+}
+
+fn work(argon2: &Argon2<'_>, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "password hashing runs at normal priority");
+    }
+    // Whoever is not there has this password hash; nobody knows its password.
+    let nobody = hash(argon2, &super::ids::session_id());
+    loop {
+        let job = select_biased! {
+            recv(singles) -> job => job,
+            recv(bulks) -> job => job,
+        };
+        match job {
+            Ok(Job::Hash(passwords, reply)) => {
+                let hashes = passwords.iter().map(|password| hash(argon2, password)).collect();
+                drop(reply.send(hashes));
+            }
+            Ok(Job::Verify(asked, reply)) => {
+                let verify = |(password, stored): &(String, Option<String>)| {
+                    let right = matches(argon2, password, stored.as_ref().or(nobody.as_ref()));
+                    right && stored.is_some()
+                };
+                drop(reply.send(asked.iter().map(verify).collect()));
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn hash(argon2: &Argon2<'_>, password: &str) -> Option<String> {
+    argon2.hash_password(password.as_bytes()).ok().map(|hash| hash.to_string())
+}
+
+fn matches(argon2: &Argon2<'_>, password: &str, stored: Option<&String>) -> bool {
+    let parsed = stored.and_then(|stored| PasswordHash::new(stored).ok());
+    parsed.is_some_and(|hash| argon2.verify_password(password.as_bytes(), &hash).is_ok())
+}
