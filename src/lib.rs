@@ -38,4 +38,6 @@
 
 pub mod chat;
 pub mod config;
+pub mod index;
+pub mod journal;
 pub mod link;
