@@ -1,0 +1,212 @@
+//! The child's side: being adopted by the supervisor and staying in touch with it.
+//!
+//! A child calls [`Child::adopt`] before anything else, on its main thread, so that it can never
+//! outlive its supervisor and so that the threads it starts inherit its signal mask. It then takes
+//! its descriptors, turns itself into a [`Lifeline`], says `ready` once it serves, reports at least
+//! once a second, and finishes when told to drain.
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{self, ControlMessageOwned, MsgFlags};
+use nix::unistd;
+use serde::de::DeserializeOwned;
+
+use crate::lines::Lines;
+use crate::message::{COMMAND_BYTES, START_BYTES, START_FDS, Start};
+
+mod lifeline;
+
+pub use lifeline::{Command, Lifeline};
+
+/// Exit code of a child that drained.
+pub const EXIT_DRAINED: u8 = 0;
+/// Exit code of a child that cannot live: its data is damaged or its directory unusable, so starting
+/// it again would not help. It has said why in one line on standard error.
+pub const EXIT_CANNOT_LIVE: u8 = 3;
+
+/// A process that was started by a supervisor and knows what it is to do.
+#[derive(Debug)]
+pub struct Child {
+    start: Start,
+    fds: Vec<(String, OwnedFd)>,
+    stream: UnixStream,
+    commands: Lines,
+}
+
+/// Why a process could not become a child.
+#[derive(Debug)]
+pub enum ChildError {
+    /// Standard input is not a lifeline: somebody started the role by hand.
+    NotSupervised,
+    /// The supervisor died before this process could tie its life to it.
+    Orphaned,
+    /// The start message is not one; the text says how.
+    BadStart(String),
+    /// The system refused.
+    Io(io::Error),
+}
+
+impl Child {
+    /// Takes the start message from standard input, which is `/dev/null` from then on.
+    ///
+    /// From here on the kernel kills this process when the supervisor dies, and a SIGINT, SIGTERM or
+    /// SIGHUP sent to the whole group leaves it alone: the supervisor decides, by a command.
+    pub fn adopt() -> Result<Child, ChildError> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        block_group_signals()?;
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let child = Child::from_stream(stream)?;
+        if unistd::getppid().as_raw() != i32::try_from(child.start.supervisor_pid).unwrap_or(0) {
+            return Err(ChildError::Orphaned);
+        }
+        unistd::dup2_stdin(File::open("/dev/null")?)?;
+        restore_process_name()?;
+        Ok(child)
+    }
+
+    /// `storage`, `worker`, …
+    pub fn role(&self) -> &str {
+        &self.start.role
+    }
+
+    /// Which of its role it is, from 0.
+    pub fn id(&self) -> u16 {
+        self.start.id
+    }
+
+    /// The settings that the supervisor was started with.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T, ChildError> {
+        T::deserialize(&self.start.settings)
+            .map_err(|error| ChildError::BadStart(format!("settings: {error}")))
+    }
+
+    /// The attached descriptors of that name, in the supervisor's order; each is handed out once.
+    pub fn take_fds(&mut self, name: &str) -> Vec<OwnedFd> {
+        self.fds.extract_if(.., |(its, _)| its == name).map(|(_, fd)| fd).collect()
+    }
+
+    /// Keeps only the line to the supervisor; descriptors not taken are closed.
+    pub fn into_lifeline(self) -> Lifeline {
+        Lifeline::new(self.stream, self.commands)
+    }
+
+    fn from_stream(stream: UnixStream) -> Result<Child, ChildError> {
+        let (line, rest, fds) = receive_start(&stream)?;
+        let start: Start =
+            serde_json::from_slice(&line).map_err(|error| ChildError::BadStart(error.to_string()))?;
+        if start.fds.len() != fds.len() {
+            let text = format!("{} descriptors named, {} attached", start.fds.len(), fds.len());
+            return Err(ChildError::BadStart(text));
+        }
+        let fds = start.fds.iter().cloned().zip(fds).collect();
+        let mut commands = Lines::new(COMMAND_BYTES);
+        commands.push(&rest);
+        Ok(Child { start, fds, stream, commands })
+    }
+}
+
+/// Blocks rather than ignores: a blocked signal stays pending and harms nobody, and the mask, unlike
+/// a handler, was already inherited from the supervisor, so there is no moment without it.
+fn block_group_signals() -> nix::Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let mut child_ended = SigSet::empty();
+    child_ended.add(Signal::SIGCHLD); // the supervisor's own need, inherited too
+    child_ended.thread_unblock()
+}
+
+/// Started through `/proc/self/exe`, the kernel calls this process `exe`; `pgrep` and `top` should
+/// show the program's name instead.
+fn restore_process_name() -> nix::Result<()> {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program).file_name().unwrap_or_default();
+    match CString::new(name.as_encoded_bytes()) {
+        Ok(name) if !name.is_empty() => prctl::set_name(&name),
+        _ => Ok(()),
+    }
+}
+
+type StartParts = (Vec<u8>, Vec<u8>, Vec<OwnedFd>);
+
+/// The start line, the bytes that came after it, and the descriptors.
+fn receive_start(stream: &UnixStream) -> Result<StartParts, ChildError> {
+    let mut bytes = Vec::new();
+    let mut fds = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let count = receive(stream, &mut chunk, &mut fds)?;
+        if count == 0 {
+            return Err(ChildError::Orphaned);
+        }
+        bytes.extend_from_slice(&chunk[..count]);
+        if let Some(at) = bytes.iter().position(|b| *b == b'\n') {
+            let rest = bytes.split_off(at + 1);
+            return Ok((bytes, rest, fds));
+        }
+        if bytes.len() > START_BYTES {
+            return Err(ChildError::BadStart("it does not end".to_owned()));
+        }
+    }
+}
+
+fn receive(stream: &UnixStream, chunk: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, ChildError> {
+    let mut space = cmsg_space!([RawFd; START_FDS]);
+    let mut slices = [IoSliceMut::new(chunk)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    // Not interrupted: no handler is installed this early.
+    let message = match socket::recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+        Err(Errno::ENOTSOCK) => return Err(ChildError::NotSupervised),
+        other => other?,
+    };
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            fds.extend(received.into_iter().map(own));
+        }
+    }
+    Ok(message.bytes)
+}
+
+/// Takes charge of a descriptor that the kernel has just put into this process.
+#[allow(unsafe_code)]
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: `fd` comes from an SCM_RIGHTS message received by this process a moment ago; it is open
+    // and nothing else has heard of its number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+impl fmt::Display for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChildError::NotSupervised => f.write_str("roles are started by the supervisor; use `serve`"),
+            ChildError::Orphaned => f.write_str("the supervisor is gone"),
+            ChildError::BadStart(text) => write!(f, "bad start message from the supervisor: {text}"),
+            ChildError::Io(error) => write!(f, "cannot be adopted: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ChildError {}
+
+impl From<io::Error> for ChildError {
+    fn from(error: io::Error) -> ChildError {
+        ChildError::Io(error)
+    }
+}
+
+impl From<Errno> for ChildError {
+    fn from(errno: Errno) -> ChildError {
+        ChildError::Io(errno.into())
+    }
+}

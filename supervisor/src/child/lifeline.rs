@@ -1,0 +1,158 @@
+//! The line from a child to its supervisor, after the start message.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use nix::errno::Errno;
+use nix::sys::socket::{self, MsgFlags};
+use serde_json::Value;
+
+use crate::lines::Lines;
+use crate::message::{self, DRAIN, FromChild, REPORT_BYTES, ToChild};
+
+/// What the supervisor wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Take nothing new, finish what was begun, exit with [`EXIT_DRAINED`](super::EXIT_DRAINED).
+    Drain,
+}
+
+/// The line to the supervisor; clones share it.
+#[derive(Clone, Debug)]
+pub struct Lifeline(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stream: UnixStream,
+    commands: Mutex<Lines>,
+    /// The rest of a line that the socket took only in part; it must go out before any other.
+    unsent: Mutex<Vec<u8>>,
+}
+
+impl Lifeline {
+    pub(super) fn new(stream: UnixStream, commands: Lines) -> Lifeline {
+        let (commands, unsent) = (Mutex::new(commands), Mutex::new(Vec::new()));
+        Lifeline(Arc::new(Shared { stream, commands, unsent }))
+    }
+
+    /// Says that this process serves. Waits if the supervisor is behind.
+    pub fn ready(&self) -> io::Result<()> {
+        let mut unsent = lock(&self.0.unsent);
+        unsent.extend(message::line(&FromChild::Ready(true))?);
+        (&self.0.stream).write_all(&unsent)?;
+        unsent.clear();
+        Ok(())
+    }
+
+    /// Sends figures for whoever asks for the status. Never waits: while the supervisor is behind,
+    /// or another thread is sending, the report is dropped; the next one says more anyway.
+    ///
+    /// A report past 1 MiB is an error, as is a supervisor that is gone.
+    pub fn report(&self, report: &Value) -> io::Result<()> {
+        let mut unsent = match self.0.unsent.try_lock() {
+            Ok(unsent) => unsent,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        if !self.push_out(&mut unsent)? {
+            return Ok(());
+        }
+        let line = message::line(&FromChild::Report(report.clone()))?;
+        if line.len() > REPORT_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a report of more than 1 MiB"));
+        }
+        *unsent = line;
+        self.push_out(&mut unsent)?;
+        Ok(())
+    }
+
+    /// Waits for the next command; none: the supervisor is gone. For a thread of its own.
+    pub fn next_command(&self) -> io::Result<Option<Command>> {
+        let mut lines = lock(&self.0.commands);
+        let mut bytes = [0; 1024];
+        loop {
+            while let Some(line) = lines.next_line().map_err(|_| io::ErrorKind::InvalidData)? {
+                let message: ToChild = serde_json::from_slice(&line)?;
+                // A newer supervisor may know commands that this process does not: no reason to die.
+                if message.command == DRAIN {
+                    return Ok(Some(Command::Drain));
+                }
+            }
+            match (&self.0.stream).read(&mut bytes) {
+                Ok(0) => return Ok(None),
+                Ok(count) => lines.push(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes what it can without waiting; whether nothing is left.
+    fn push_out(&self, unsent: &mut Vec<u8>) -> io::Result<bool> {
+        while !unsent.is_empty() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match socket::send(self.0.stream.as_raw_fd(), unsent, flags) {
+                Ok(count) => drop(unsent.drain(..count)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The data behind these locks is a byte queue, whole at every step: a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pair() -> (Lifeline, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Lifeline::new(ours, Lines::new(100)), theirs)
+    }
+
+    #[test]
+    fn commands_arrive_and_unknown_ones_are_passed_over() {
+        let (lifeline, mut supervisor) = pair();
+        supervisor.write_all(b"{\"command\":\"dance\"}\n{\"command\":\"drain\"}\n").unwrap();
+        assert_eq!(lifeline.next_command().unwrap(), Some(Command::Drain));
+        drop(supervisor);
+        assert_eq!(lifeline.next_command().unwrap(), None);
+        lifeline.report(&json!({})).unwrap_err();
+    }
+
+    #[test]
+    fn reports_to_a_stuck_supervisor_are_dropped_and_never_cut_short() {
+        let (lifeline, mut supervisor) = pair();
+        let long = json!({"text": "x".repeat(100_000)});
+        for _ in 0..100 {
+            lifeline.report(&long).unwrap();
+        }
+        let reader = std::thread::spawn(move || {
+            let mut all = String::new();
+            supervisor.read_to_string(&mut all).unwrap();
+            all
+        });
+        lifeline.ready().unwrap();
+        drop(lifeline);
+        let all = reader.join().unwrap();
+        let lines: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.len() < 100, "{} lines", lines.len());
+        assert_eq!(lines.last(), Some(&json!({"ready": true})));
+    }
+
+    #[test]
+    fn a_report_past_the_limit_is_an_error() {
+        let (lifeline, _supervisor) = pair();
+        lifeline.report(&json!({"text": "x".repeat(REPORT_BYTES)})).unwrap_err();
+    }
+}
