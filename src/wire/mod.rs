@@ -7,4 +7,3 @@ pub mod engine;
 pub mod events;
 pub mod frame;
 pub mod socketio;
-pub mod stamp;

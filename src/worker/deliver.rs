@@ -13,9 +13,9 @@ use super::core::Core;
 use super::hub::{RoomIdx, Slot};
 use super::table::State;
 use super::uplink::Asker;
+use crate::journal::stamp::Stamp;
 use crate::link::frame::Message;
 use crate::wire::events;
-use crate::wire::stamp::Stamp;
 
 /// Bytes of frames gathered before they are handed out within a turn: far below what a connection
 /// may have waiting, so that a burst alone makes nobody a slow consumer.

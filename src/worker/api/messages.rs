@@ -12,7 +12,8 @@ use super::answer::{ApiError, Problem};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal};
 use crate::journal::read::Window;
-use crate::wire::{events, stamp};
+use crate::journal::stamp;
+use crate::wire::events;
 
 /// Which messages; text first, so that a mistake can be named.
 #[derive(Deserialize, IntoParams)]

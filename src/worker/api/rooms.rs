@@ -14,8 +14,8 @@ use super::answer::{ApiError, Body, Problem, change, sync};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal, rules};
 use crate::index::{Page, RoomInfo};
+use crate::journal::stamp::Stamp;
 use crate::link::frame::Change;
-use crate::wire::stamp::Stamp;
 
 /// Most rooms in one answer of the list.
 const LIST_LIMIT: usize = 1_000;

@@ -1,13 +1,11 @@
-//! Times as the chat surface spells them: RFC 3339, UTC, milliseconds.
-
-use std::io::Write;
+//! Times as the log spells them: RFC 3339, UTC, milliseconds (`2026-01-01T00:00:00.000Z`).
 
 use jiff::Timestamp;
 
-/// Bytes of `2026-01-01T00:00:00.000Z`.
+/// Bytes of a time's text.
 const LEN: usize = 24;
 
-/// Spells times; remembers the last second, since most times share it.
+/// Spells times; remembers the last second, since most records share it with the one before.
 pub struct Stamp {
     second: i64,
     text: [u8; LEN],
@@ -20,7 +18,7 @@ impl Default for Stamp {
 }
 
 impl Stamp {
-    /// The text of a Unix time in milliseconds (years 0 to 9999; others are spelt as the epoch).
+    /// The text of a Unix time in milliseconds. Years outside 0 to 9999 are spelt as the epoch.
     pub fn text(&mut self, unix_ms: i64) -> &str {
         let second = unix_ms.div_euclid(1_000);
         if second != self.second {
@@ -35,14 +33,12 @@ impl Stamp {
     }
 
     fn of_second(second: i64) -> Option<Stamp> {
-        let time = Timestamp::from_second(second).ok()?;
-        let mut text = [0; LEN];
-        let written = write!(&mut text[..], "{}", time.strftime("%Y-%m-%dT%H:%M:%S.000Z"));
-        (written.is_ok() && text[LEN - 1] == b'Z').then_some(Stamp { second, text })
+        let time = Timestamp::from_second(second).ok()?.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+        Some(Stamp { second, text: time.into_bytes().try_into().ok()? })
     }
 }
 
-/// The Unix time in milliseconds of an RFC 3339 text, with any offset. `None`: it is not one.
+/// The Unix time in milliseconds of such a text. `None`: it is not one.
 pub fn parse(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
@@ -57,7 +53,6 @@ mod tests {
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (7, "1970-01-01T00:00:00.007Z"),
-            (1_767_225_600_000, "2026-01-01T00:00:00.000Z"),
             (1_767_225_600_999, "2026-01-01T00:00:00.999Z"),
             (1_767_225_599_123, "2025-12-31T23:59:59.123Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
@@ -65,7 +60,6 @@ mod tests {
             assert_eq!(stamp.text(ms), text);
             assert_eq!(parse(text), Some(ms));
         }
-        assert_eq!(parse("2026-01-01T09:00:00+09:00"), Some(1_767_225_600_000));
-        assert_eq!(parse("yesterday"), None);
+        assert_eq!(stamp.text(i64::MAX), "1970-01-01T00:00:00.807Z");
     }
 }

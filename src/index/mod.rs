@@ -1,0 +1,39 @@
+//! What is derived from the logs: users by name and number, rooms, who is in which.
+//!
+//! One SQLite database in WAL mode, `index/index.sqlite` in the data directory: one writer (the
+//! storage writer's directory thread, [`store`]) beside any number of reading processes ([`read`]).
+//! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
+
+pub mod read;
+mod schema;
+
+pub use read::{Page, Reader, RoomInfo, User};
+
+/// Why the index could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// SQLite's own words. If they speak of corruption, deleting `index/` heals it at the next start
+    /// of the storage writer.
+    #[error("index: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Its files can't be made or found.
+    #[error("index: {0}")]
+    Io(#[from] std::io::Error),
+    /// It was made by another version of this program and will be built anew by the storage writer.
+    #[error("index: made by another version ({0})")]
+    Version(i64),
+}
+
+impl IndexError {
+    /// The file is not what was written; only building it anew helps.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            IndexError::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            }
+            IndexError::Version(_) => true,
+            IndexError::Io(_) => false,
+        }
+    }
+}

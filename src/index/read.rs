@@ -1,0 +1,217 @@
+//! Questions to the index, from any process.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{IndexError, schema};
+use crate::chat::UserId;
+
+/// Participants that [`RoomInfo`] names, at most.
+pub const PARTICIPANTS_SHOWN: usize = 1_000;
+
+/// A user as the index has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The number.
+    pub number: UserId,
+    /// The name.
+    pub username: String,
+    /// PHC string of the password's hash.
+    pub password: String,
+    /// Unix time in milliseconds.
+    pub created_at_ms: i64,
+}
+
+/// Which part of a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only what stands behind this [`RoomInfo::key`].
+    pub after: Option<i64>,
+    /// Entries, at most.
+    pub limit: usize,
+}
+
+/// A room as the index has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomInfo {
+    /// Its place in lists; higher for rooms created later.
+    pub key: i64,
+    /// Its id.
+    pub room_id: String,
+    /// What users call it.
+    pub name: String,
+    /// Anybody may join.
+    pub open: bool,
+    /// Name of the user who created it.
+    pub created_by: String,
+    /// Unix time in milliseconds.
+    pub created_at_ms: i64,
+    /// How many are in it.
+    pub participant_count: u64,
+    /// The names of the first [`PARTICIPANTS_SHOWN`] of them, in order of joining.
+    pub participants: Vec<String>,
+    /// Its newest message; 0: none. Follows what is published by a fraction of a second.
+    pub last_seq: u64,
+}
+
+/// One read-only connection, its statements prepared once.
+///
+/// Follows the index when the storage writer builds it anew: before each question it looks whether
+/// the file is still the one it has open.
+pub struct Reader {
+    data_dir: PathBuf,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    connection: Connection,
+    file: FileId,
+}
+
+/// Device and number of a file.
+type FileId = (u64, u64);
+
+impl Reader {
+    /// Opens the index of a data directory.
+    ///
+    /// # Errors
+    /// The storage writer has not made one yet, or it can't be read.
+    pub fn open(data_dir: &Path) -> Result<Reader, IndexError> {
+        let open = Mutex::new(Open::new(data_dir)?);
+        Ok(Reader { data_dir: data_dir.to_owned(), open })
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// The index can't be read; so for all questions below.
+    pub fn user_by_name(&self, name: &str) -> Result<Option<User>, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT number, username, password, created_ms FROM users WHERE username = ?1";
+            index.prepare_cached(sql)?.query_row([name], user).optional()
+        })
+    }
+
+    /// The user of that number.
+    pub fn user_by_number(&self, number: UserId) -> Result<Option<User>, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT number, username, password, created_ms FROM users WHERE number = ?1";
+            index.prepare_cached(sql)?.query_row([number], user).optional()
+        })
+    }
+
+    /// The rooms a user is in, in order of joining.
+    pub fn room_ids_of(&self, user: UserId) -> Result<Vec<String>, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT rooms.room_id FROM memberships JOIN rooms ON rooms.key = memberships.room
+                       WHERE memberships.user = ?1 ORDER BY memberships.joined";
+            index.prepare_cached(sql)?.query_map([user], |row| row.get(0))?.collect()
+        })
+    }
+
+    /// The rooms a user is in, in order of their creation.
+    pub fn rooms_of(&self, user: UserId, page: Page) -> Result<Vec<RoomInfo>, IndexError> {
+        self.ask(|index| {
+            let transaction = index.unchecked_transaction()?;
+            let sql = format!(
+                "{ROOM} JOIN memberships ON memberships.room = rooms.key
+                 WHERE memberships.user = ?1 AND memberships.room > ?2
+                 ORDER BY memberships.room LIMIT ?3"
+            );
+            let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+            let mut statement = index.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![user, page.after.unwrap_or(0), limit], room)?;
+            let mut rooms = rows.collect::<Result<Vec<_>, _>>()?;
+            for room in &mut rooms {
+                room.participants = participants(&transaction, room.key)?;
+            }
+            Ok(rooms)
+        })
+    }
+
+    /// A room by its id.
+    pub fn room(&self, room_id: &str) -> Result<Option<RoomInfo>, IndexError> {
+        self.ask(|index| {
+            let transaction = index.unchecked_transaction()?;
+            let sql = format!("{ROOM} WHERE rooms.room_id = ?1");
+            let found = index.prepare_cached(&sql)?.query_row([room_id], room).optional()?;
+            let Some(mut found) = found else {
+                return Ok(None);
+            };
+            found.participants = participants(&transaction, found.key)?;
+            Ok(Some(found))
+        })
+    }
+
+    /// Whether a user is in a room. `false`, too, if there is no such room.
+    pub fn is_member(&self, room_id: &str, user: UserId) -> Result<bool, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT 1 FROM rooms JOIN memberships ON memberships.room = rooms.key
+                       WHERE rooms.room_id = ?1 AND memberships.user = ?2";
+            index.prepare_cached(sql)?.exists(params![room_id, user])
+        })
+    }
+
+    /// The newest message of a room; 0: none, or no such room.
+    pub fn last_seq(&self, room_id: &str) -> Result<u64, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT last_seq FROM rooms WHERE room_id = ?1";
+            let found = index.prepare_cached(sql)?.query_row([room_id], |row| row.get(0)).optional()?;
+            Ok(found.unwrap_or(0))
+        })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, IndexError> {
+        let mut open = self.open.lock();
+        if file_id(&self.data_dir).is_some_and(|file| file != open.file) {
+            *open = Open::new(&self.data_dir)?;
+        }
+        Ok(question(&open.connection)?)
+    }
+}
+
+impl Open {
+    fn new(data_dir: &Path) -> Result<Open, IndexError> {
+        // Looked at first: if it is replaced meanwhile, the next question finds out.
+        let file = file_id(data_dir).unwrap_or_default();
+        Ok(Open { connection: schema::open_reader(data_dir)?, file })
+    }
+}
+
+fn file_id(data_dir: &Path) -> Option<FileId> {
+    fs::metadata(schema::file(data_dir)).ok().map(|file| (file.dev(), file.ino()))
+}
+
+fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User { number: row.get(0)?, username: row.get(1)?, password: row.get(2)?, created_at_ms: row.get(3)? })
+}
+
+/// What [`room`] reads.
+const ROOM: &str = "SELECT rooms.key, rooms.room_id, rooms.name, rooms.open, users.username,
+  rooms.created_ms, rooms.members, rooms.last_seq
+  FROM rooms LEFT JOIN users ON users.number = rooms.created_by";
+
+fn room(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
+    Ok(RoomInfo {
+        key: row.get(0)?,
+        room_id: row.get(1)?,
+        name: row.get(2)?,
+        open: row.get(3)?,
+        created_by: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+        created_at_ms: row.get(5)?,
+        participant_count: row.get(6)?,
+        participants: Vec::new(),
+        last_seq: row.get(7)?,
+    })
+}
+
+fn participants(index: &Connection, room: i64) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT users.username FROM members JOIN users ON users.number = members.user
+               WHERE members.room = ?1 ORDER BY members.joined LIMIT ?2";
+    let limit = i64::try_from(PARTICIPANTS_SHOWN).unwrap_or(i64::MAX);
+    index.prepare_cached(sql)?.query_map(params![room, limit], |row| row.get(0))?.collect()
+}

@@ -1,0 +1,97 @@
+//! The tables, and how a connection is opened.
+//!
+//! A membership stands in two tables, one ordered for each question asked of it: `memberships` by
+//! user ("my rooms", "is she in it") and `members` by room in order of joining ("who is in it").
+//! `joined` is made of the record's `rev` and the place within the record, so that an index built
+//! anew is the same as one kept from the beginning.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::IndexError;
+
+/// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
+pub const VERSION: i64 = 1;
+
+/// Times, in Unix milliseconds, end in `_ms`.
+pub const TABLES: &str = "
+CREATE TABLE users (
+  number INTEGER PRIMARY KEY,
+  username TEXT NOT NULL UNIQUE,
+  password TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  rooms INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE rooms (
+  key INTEGER PRIMARY KEY,
+  room_id TEXT NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  open INTEGER NOT NULL,
+  created_by INTEGER NOT NULL,
+  created_ms INTEGER NOT NULL,
+  members INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE memberships (
+  user INTEGER NOT NULL,
+  room INTEGER NOT NULL,
+  joined INTEGER NOT NULL,
+  PRIMARY KEY (user, room)
+) WITHOUT ROWID;
+CREATE TABLE members (
+  room INTEGER NOT NULL,
+  joined INTEGER NOT NULL,
+  user INTEGER NOT NULL,
+  PRIMARY KEY (room, joined)
+) WITHOUT ROWID;
+CREATE TABLE progress (
+  log TEXT PRIMARY KEY,
+  last INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sum INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// Statements a connection keeps prepared.
+const STATEMENTS: usize = 64;
+
+/// KiB of pages a reading connection keeps.
+const READER_CACHE_KIB: i64 = 1_024;
+
+/// How long a reader waits for a lock. In WAL mode it needs none but while the file is being opened
+/// or recovered.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Directory of the index in a data directory.
+pub fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("index")
+}
+
+/// The database in a data directory.
+pub fn file(data_dir: &Path) -> PathBuf {
+    directory(data_dir).join("index.sqlite")
+}
+
+/// Opens an existing index for reading.
+///
+/// # Errors
+/// There is none, or it is of another version.
+pub fn open_reader(data_dir: &Path) -> Result<Connection, IndexError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file(data_dir), flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    check_version(&connection)?;
+    Ok(connection)
+}
+
+/// Refuses an index that another version made.
+///
+/// # Errors
+/// It is one, or no index at all.
+pub fn check_version(connection: &Connection) -> Result<(), IndexError> {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == VERSION { Ok(()) } else { Err(IndexError::Version(version)) }
+}

@@ -1,0 +1,241 @@
+//! Finds the lines of a file from a given byte on, in large reads, in one buffer.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::config::BATCH_BYTES;
+
+/// Bytes asked of the file at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// Bytes of one line, at most: no batch is larger. What is longer is damage, and is cut in pieces.
+pub const LINE_BYTES: usize = BATCH_BYTES;
+
+/// One line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Where it begins, in bytes from the file's beginning.
+    pub start: u64,
+    /// Where the next begins.
+    pub end: u64,
+    /// Its bytes, without the line feed.
+    pub bytes: &'a [u8],
+    /// It has its line feed. Without one it is the file's last and unfinished, or too long to be a
+    /// record.
+    pub finished: bool,
+}
+
+/// The lines of a file, one after the other.
+pub struct Lines<'f> {
+    file: &'f File,
+    buffer: Vec<u8>,
+    /// Where in the file the buffer begins.
+    base: u64,
+    /// Bytes of the buffer already answered.
+    used: usize,
+    /// Bytes of the buffer known to hold no line feed, from its beginning.
+    searched: usize,
+    ended: bool,
+    /// Bytes of the file to look at, at most.
+    limit: u64,
+}
+
+impl<'f> Lines<'f> {
+    /// The lines from byte `start` on, which must be the beginning of one.
+    pub fn new(file: &'f File, start: u64) -> Lines<'f> {
+        Lines::up_to(file, start, u64::MAX)
+    }
+
+    /// The lines from byte `start` on that begin before byte `limit`, where one ends.
+    pub fn up_to(file: &'f File, start: u64, limit: u64) -> Lines<'f> {
+        Lines { file, buffer: Vec::new(), base: start, used: 0, searched: 0, ended: false, limit }
+    }
+
+    /// The next line; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
+                let end = self.searched + at;
+                return Ok(Some(self.take(end, end + 1, true)));
+            }
+            self.searched = self.buffer.len();
+            let rest = self.buffer.len() - self.used;
+            if rest > LINE_BYTES || (self.ended && rest > 0) {
+                return Ok(Some(self.take(self.buffer.len(), self.buffer.len(), false)));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            self.fill()?;
+        }
+    }
+
+    fn take(&mut self, end: usize, next: usize, finished: bool) -> Line<'_> {
+        let from = std::mem::replace(&mut self.used, next);
+        self.searched = next;
+        Line {
+            start: self.base + from as u64,
+            end: self.base + next as u64,
+            bytes: &self.buffer[from..end],
+            finished,
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.drain(..self.used);
+        self.base += self.used as u64;
+        self.searched -= self.used;
+        self.used = 0;
+        let filled = self.buffer.len();
+        let at = self.base + filled as u64;
+        let wanted = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(READ_BYTES).min(READ_BYTES);
+        self.buffer.resize(filled + wanted, 0);
+        let read = match self.file.read_at(&mut self.buffer[filled..], at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => {
+                self.buffer.truncate(filled);
+                return Err(error);
+            }
+            Ok(0) => {
+                self.ended = true;
+                0
+            }
+            Ok(read) => read,
+        };
+        self.buffer.truncate(filled + read);
+        Ok(())
+    }
+}
+
+/// The lines of a part of a file, in blocks, from the last to the first.
+pub struct BlocksBack<'f> {
+    file: &'f File,
+    buffer: Vec<u8>,
+    /// Where the last answered block begins.
+    end: u64,
+}
+
+impl<'f> BlocksBack<'f> {
+    /// The blocks before byte `end`, where a line ends.
+    pub fn new(file: &'f File, end: u64) -> BlocksBack<'f> {
+        BlocksBack { file, buffer: Vec::new(), end }
+    }
+
+    /// The whole lines before those already answered: where they begin, and their bytes with all
+    /// line feeds. `None`: there are no more.
+    ///
+    /// # Errors
+    /// The file can't be read, or there is no line feed where one must be.
+    pub fn next_block(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        if self.end == 0 {
+            return Ok(None);
+        }
+        let mut step = READ_BYTES;
+        loop {
+            let wanted = usize::try_from(self.end).unwrap_or(step).min(step);
+            let base = self.end - wanted as u64;
+            self.buffer.resize(wanted, 0);
+            self.file.read_exact_at(&mut self.buffer, base)?;
+            // The beginning of a block is the rest of a line, unless it is the file's.
+            let cut = if base == 0 { Some(0) } else { memchr::memchr(b'\n', &self.buffer).map(|at| at + 1) };
+            match cut {
+                Some(cut) if cut < wanted => {
+                    self.end = base + cut as u64;
+                    return Ok(Some((self.end, &self.buffer[cut..])));
+                }
+                _ if step > 2 * LINE_BYTES => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end"));
+                }
+                _ => step *= 2,
+            }
+        }
+    }
+}
+
+/// Where the last whole line before byte `end` ends; 0 if there is none.
+///
+/// # Errors
+/// The file can't be read.
+pub fn last_line_end(file: &File, end: u64) -> io::Result<u64> {
+    let mut end = end;
+    let mut buffer = vec![0; READ_BYTES];
+    while end > 0 {
+        let wanted = usize::try_from(end).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let base = end - wanted as u64;
+        file.read_exact_at(&mut buffer[..wanted], base)?;
+        if let Some(at) = memchr::memrchr(b'\n', &buffer[..wanted]) {
+            return Ok(base + at as u64 + 1);
+        }
+        end = base;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file
+    }
+
+    /// Lines of many lengths, some longer than a read.
+    fn text() -> Vec<u8> {
+        let mut text = Vec::new();
+        for len in [0, 1, 5, READ_BYTES - 1, READ_BYTES, 3, 2 * READ_BYTES + 7, 0, 9] {
+            text.extend(std::iter::repeat_n(b'a' + u8::try_from(len % 20).unwrap(), len));
+            text.push(b'\n');
+        }
+        text
+    }
+
+    #[test]
+    fn forward_finds_every_line_and_the_unfinished_rest() {
+        let mut bytes = text();
+        bytes.extend_from_slice(b"rest");
+        let file = file(&bytes);
+        let mut lines = Lines::new(&file, 0);
+        let mut joined = Vec::new();
+        let mut count = 0;
+        while let Some(line) = lines.next_line().unwrap() {
+            assert_eq!(line.start, joined.len() as u64);
+            joined.extend_from_slice(line.bytes);
+            if line.finished {
+                joined.push(b'\n');
+            }
+            assert_eq!(line.end, joined.len() as u64);
+            count += 1;
+        }
+        assert_eq!((joined, count), (bytes, 10));
+    }
+
+    #[test]
+    fn backward_finds_the_same_bytes() {
+        let bytes = text();
+        let file = file(&bytes);
+        let mut blocks = BlocksBack::new(&file, bytes.len() as u64);
+        let mut joined = Vec::new();
+        while let Some((start, block)) = blocks.next_block().unwrap() {
+            assert!(start == 0 || bytes[usize::try_from(start).unwrap() - 1] == b'\n');
+            assert_eq!(block.last(), Some(&b'\n'));
+            joined.splice(0..0, block.iter().copied());
+        }
+        assert_eq!(joined, bytes);
+    }
+
+    #[test]
+    fn the_last_line_ends_before_the_unfinished_rest() {
+        let bytes = text();
+        let whole = bytes.len() as u64;
+        assert_eq!(last_line_end(&file(&bytes), whole).unwrap(), whole);
+        let torn = [bytes, vec![b'x'; 2 * READ_BYTES]].concat();
+        assert_eq!(last_line_end(&file(&torn), torn.len() as u64).unwrap(), whole);
+        assert_eq!(last_line_end(&file(b"none"), 4).unwrap(), 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! The bytes in the data directory: append-only logs of one JSON object per line.
+//!
+//! Reading order: [`record`] is one line, [`lines`] finds lines in a file, [`segment`] knows which
+//! files there are and where a record is, [`disk`] is all that is asked of a disk, [`append`]
+//! writes and syncs, [`recover`] makes a log fit to be appended to after a crash, [`read`] answers
+//! history and catch-up, [`check`] reads everything for `minitalk verify`.
+//!
+//! The format, byte by byte, is in `data/README.md`. Only the storage writer opens these files for
+//! writing; any process may read them at any time, since what has been written is never changed:
+//! an unfinished last line is not yet a record.
+
+pub mod lines;
+pub mod read;
+pub mod record;
+pub mod segment;
+pub mod stamp;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// File of the users, in the data directory.
+pub const USERS: &str = "users.jsonl";
+
+/// File of the rooms and their membership, in the data directory.
+pub const ROOMS: &str = "chatrooms.jsonl";
+
+/// Why a log could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The operating system refused; the message is its own.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was being read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A record that had been durable is not what was written. Restarting does not help: restore
+    /// the file from a copy, or take the advice of `data/README.md`.
+    #[error("{}:{line}: byte {byte}: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Line of the file, from 1; 0 when only the byte is known.
+        line: u64,
+        /// Byte of the file where that line begins, from 0.
+        byte: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl JournalError {
+    /// Wraps an error of the operating system; for `map_err`.
+    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
+        |source| JournalError::Io { path: path.to_owned(), source }
+    }
+}
