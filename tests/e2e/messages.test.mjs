@@ -88,7 +88,7 @@ describe("messages", () => {
     }
     await Promise.all(waiting);
     const wanted = Array.from({ length: 1_000 }, (_, at) => `order ${at}`);
-    assert.deepEqual(acks, acks.toSorted((a, b) => a - b));
+    assert.deepEqual(acks, [...acks].sort((a, b) => a - b));
     for (const socket of [alice, bob, carol]) {
       await hears(socket, "order 999");
       assert.deepEqual(socket.heard.map((m) => m.content).filter((text) => text.startsWith("order ")), wanted);
