@@ -1,0 +1,175 @@
+//! One host per data directory: an advisory lock on `LOCK`, with the holder's pid inside for people.
+//!
+//! The lock belongs to the open file, not to a process: the storage child inherits it, so that a
+//! killed supervisor's directory stays locked until its orphaned writer is dead too.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal;
+use nix::unistd::Pid;
+
+use crate::error::StartError;
+
+const LOCK: &str = "LOCK";
+/// Time for the orphans of a killed host to die.
+const ORPHANS_DIE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(20);
+
+/// A locked data directory. Unless released it stays locked until this process, and every process
+/// that inherited the lock, is gone.
+#[derive(Debug)]
+pub struct Lock {
+    file: ManuallyDrop<Flock<File>>,
+    data_dir: PathBuf,
+}
+
+impl Lock {
+    /// Locks `data_dir`, which is made (mode 0700) if it is missing.
+    ///
+    /// A living holder is an error at once. One that is dead has left orphans behind that still hold
+    /// the lock; they are given five seconds.
+    pub fn take(data_dir: &Path) -> Result<Lock, StartError> {
+        let fault = |path: &Path, error| StartError::DataDir { path: path.to_owned(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|e| fault(data_dir, e))?;
+        let path = data_dir.join(LOCK);
+        let mut file = open(&path).map_err(|e| fault(&path, e))?;
+        let deadline = Instant::now() + ORPHANS_DIE;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    write_pid(&mut file, Some(std::process::id())).map_err(|e| fault(&path, e))?;
+                    return Ok(Lock { file: ManuallyDrop::new(file), data_dir: data_dir.to_owned() });
+                }
+                Err((same, Errno::EWOULDBLOCK)) => file = same,
+                Err((_, errno)) => return Err(fault(&path, errno.into())),
+            }
+            let holder = read_holder(&mut file);
+            if matches!(holder, Holder::Living(_)) || Instant::now() >= deadline {
+                return Err(StartError::Locked { data_dir: data_dir.to_owned(), pid: holder.pid() });
+            }
+            thread::sleep(RETRY);
+        }
+    }
+
+    /// The locked directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The lock itself, for the child that writes.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Ends a clean life: no pid stays behind, and the lock is free. All children must be gone.
+    pub(crate) fn release(self) {
+        let mut file = ManuallyDrop::into_inner(self.file);
+        // A pid left behind costs the next start a retry at most.
+        let _ = write_pid(&mut file, None);
+    }
+}
+
+/// Whether the last host in `data_dir` was killed: its pid is still in `LOCK`, and it is dead.
+pub fn was_left_behind(data_dir: &Path) -> bool {
+    match File::open(data_dir.join(LOCK)) {
+        Ok(mut file) => matches!(read_holder(&mut file), Holder::Dead(_)),
+        Err(_) => false,
+    }
+}
+
+enum Holder {
+    Living(i32),
+    Dead(i32),
+    /// It has not written its pid yet.
+    Unknown,
+}
+
+impl Holder {
+    fn pid(&self) -> Option<i32> {
+        match self {
+            Holder::Living(pid) | Holder::Dead(pid) => Some(*pid),
+            Holder::Unknown => None,
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(32).read_to_string(&mut text));
+    match (read, text.trim().parse::<i32>()) {
+        // In a container every life of the host may have the same pid.
+        (Ok(_), Ok(pid)) if pid == nix::unistd::getpid().as_raw() => Holder::Dead(pid),
+        (Ok(_), Ok(pid)) if pid > 0 => match signal::kill(Pid::from_raw(pid), None) {
+            Err(Errno::ESRCH) => Holder::Dead(pid),
+            _ => Holder::Living(pid),
+        },
+        _ => Holder::Unknown,
+    }
+}
+
+fn write_pid(file: &mut File, pid: Option<u32>) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    pid.map_or(Ok(()), |pid| writeln!(file, "{pid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_lock_names_its_holder_and_a_released_one_nobody() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a/b");
+        let lock = Lock::take(&dir).unwrap();
+        let pid = fs::read_to_string(dir.join(LOCK)).unwrap();
+        assert_eq!(pid, format!("{}\n", std::process::id()));
+        lock.release();
+        assert_eq!(fs::read_to_string(dir.join(LOCK)).unwrap(), "");
+        Lock::take(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_living_holder_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = Lock::take(root.path()).unwrap();
+        fs::write(root.path().join(LOCK), "1\n").unwrap(); // init lives
+        let error = Lock::take(root.path()).unwrap_err();
+        assert!(matches!(error, StartError::Locked { pid: Some(1), .. }), "{error}");
+        assert!(error.to_string().contains("process 1"), "{error}");
+        lock.release();
+    }
+
+    #[test]
+    fn only_a_dead_pid_means_an_unclean_end() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!was_left_behind(root.path()));
+        for (pid, left_behind) in [("1\n", false), ("", false), ("x", false), ("2147483646\n", true)] {
+            fs::write(root.path().join(LOCK), pid).unwrap();
+            assert_eq!(was_left_behind(root.path()), left_behind, "{pid:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Lock::take(&file.join("data")).unwrap_err();
+        assert!(error.to_string().contains("file/data"), "{error}");
+    }
+}
