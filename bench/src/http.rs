@@ -70,7 +70,10 @@ fn read_answer(from: &mut impl BufRead) -> io::Result<(Answer, bool)> {
     let (mut length, mut chunked, mut keep) = (None, false, version == "HTTP/1.1");
     loop {
         let header = line(from)?;
-        let Some((name, value)) = header.split_once(':') else { break };
+        if header.is_empty() {
+            break;
+        }
+        let (name, value) = header.split_once(':').ok_or_else(|| wrong("a bad header"))?;
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = Some(value.parse().map_err(|_| wrong("a bad Content-Length"))?),

@@ -1,4 +1,4 @@
-//! Who was told what. Each thread writes down its own part; the parts are judged together at the end.
+//! Who was told what. Each thread writes down its own part; `judge` puts the parts together.
 //!
 //! - *lost*: acked, but not delivered to a member that was connected throughout.
 //! - *duplicated*: the same message, or the same `seq`, a second time on one connection.
@@ -7,41 +7,47 @@
 //! - *foreign*: content that was never sent (or was changed), a room that is not the receiver's, a
 //!   `seq` that others were told differently, an ack nobody asked for, a message although refused.
 
-use std::collections::BTreeMap;
-
 use crate::mark::Mark;
 use crate::packet::{Ack, Delivery};
 use crate::plan::Plan;
-use crate::report::{Correctness, Example};
+use crate::report::Example;
 use crate::seen::Seen;
 
 /// Faults of one kind that are told one by one.
-const EXAMPLES: usize = 10;
+pub const EXAMPLES: usize = 10;
 
 /// What became of a message that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
+    /// Nothing yet.
     Unanswered,
+    /// Granted.
     Acked,
+    /// Not granted.
     Refused,
 }
 
 /// What one thread knows of one room's messages, by number.
 #[derive(Default)]
-struct Room {
+pub struct Room {
     /// Only at the room's home.
-    fates: Vec<Fate>,
+    pub fates: Vec<Fate>,
     /// Whether any of them is `Refused`.
-    refused: bool,
+    pub refused: bool,
     /// As first heard; 0: not heard.
-    seqs: Vec<u64>,
+    pub seqs: Vec<u64>,
 }
 
-struct Receiver {
-    user: u32,
-    room: u32,
-    connected: bool,
-    seen: Seen,
+/// What one connection was told.
+pub struct Receiver {
+    /// Number in the plan.
+    pub user: u32,
+    /// Its only room.
+    pub room: u32,
+    /// Still, and all the time.
+    pub connected: bool,
+    /// What it got.
+    pub seen: Seen,
     last_seq: u64,
     /// One more than the last number of each sender, for servers without `seq`.
     last_of: Vec<u32>,
@@ -49,22 +55,29 @@ struct Receiver {
 
 /// The kinds of fault, in the order they are reported.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
+    /// Acked, not delivered.
     Lost,
+    /// Delivered again.
     Duplicated,
+    /// Delivered after a later one.
     OutOfOrder,
+    /// Not what was sent, or not there.
     Foreign,
 }
 
 /// Counts of each kind and the first few, by user number.
 #[derive(Default)]
-struct Faults {
-    counts: [u64; 4],
-    examples: [Vec<(u32, Example)>; 4],
+pub struct Faults {
+    /// By kind.
+    pub counts: [u64; 4],
+    /// By kind; the names are filled in at the end.
+    pub examples: [Vec<(u32, Example)>; 4],
 }
 
 impl Faults {
-    fn note(
+    /// Counts one more and keeps it if it is among the first.
+    pub fn note(
         &mut self,
         kind: Kind,
         user: u32,
@@ -83,10 +96,14 @@ impl Faults {
 
 /// One thread's part of the truth.
 pub struct Ledger {
-    rooms: Vec<Room>,
-    receivers: Vec<Receiver>,
-    faults: Faults,
-    heard_seq: bool,
+    /// By index in the plan.
+    pub rooms: Vec<Room>,
+    /// This thread's users.
+    pub receivers: Vec<Receiver>,
+    /// What was noticed on the way.
+    pub faults: Faults,
+    /// Whether any delivery had a `seq`.
+    pub heard_seq: bool,
 }
 
 impl Ledger {
@@ -186,7 +203,7 @@ impl Ledger {
 
 impl Room {
     /// Whether `seq` is what was heard of that message before, if anything was.
-    fn agrees(&mut self, number: u32, seq: u64) -> bool {
+    pub fn agrees(&mut self, number: u32, seq: u64) -> bool {
         let at = number as usize;
         if self.seqs.len() <= at {
             self.seqs.resize(at + 1, 0);
@@ -209,79 +226,6 @@ fn overtaken(last_of: &mut Vec<u32>, mark: Mark) -> bool {
     let late = next < last_of[slot];
     last_of[slot] = last_of[slot].max(next);
     late
-}
-
-/// Puts the parts together and finds what only the whole can show.
-pub fn judge(plan: &Plan, ledgers: Vec<Ledger>) -> Correctness {
-    let mut whole = Faults::default();
-    let mut rooms: Vec<Room> = (0..plan.rooms).map(|_| Room::default()).collect();
-    let heard_seq = ledgers.iter().any(|ledger| ledger.heard_seq);
-    let mut receivers: Vec<Receiver> = vec![];
-    for ledger in ledgers {
-        for (count, part) in whole.counts.iter_mut().zip(ledger.faults.counts) {
-            *count += part;
-        }
-        for (examples, part) in whole.examples.iter_mut().zip(ledger.faults.examples) {
-            examples.extend(part.into_iter().take(EXAMPLES - examples.len()));
-        }
-        for (at, (room, part)) in (0..).zip(rooms.iter_mut().zip(ledger.rooms)) {
-            merge(room, part, at, &mut whole);
-        }
-        receivers.extend(ledger.receivers);
-    }
-    receivers.sort_by_key(|receiver| receiver.user);
-    for receiver in &receivers {
-        owed(receiver, &rooms, &mut whole);
-    }
-    let unanswered =
-        rooms.iter().flat_map(|room| &room.fates).filter(|fate| **fate == Fate::Unanswered).count();
-    let [lost, duplicated, out_of_order, foreign] = whole.counts;
-    let named = |(user, example)| Example { who: plan.name_of(user), ..example };
-    let examples = ["lost", "duplicated", "out_of_order", "foreign"]
-        .into_iter()
-        .zip(whole.examples.map(|list| list.into_iter().map(named).collect()))
-        .collect::<BTreeMap<_, Vec<_>>>();
-    let judged_by = if heard_seq { "seq" } else { "content" };
-    Correctness {
-        lost,
-        duplicated,
-        out_of_order,
-        foreign,
-        unanswered: unanswered as u64,
-        judged_by,
-        examples,
-    }
-}
-
-fn merge(room: &mut Room, part: Room, at: u32, whole: &mut Faults) {
-    if !part.fates.is_empty() {
-        (room.fates, room.refused) = (part.fates, part.refused);
-    }
-    for (number, seq) in (0..).zip(part.seqs).filter(|(_, seq)| *seq != 0) {
-        if !room.agrees(number, seq) {
-            // Any member can stand for the room; its first is the user of the same number.
-            whole.note(Kind::Foreign, at, at, Some(number), Some(seq), "another seq than others were told");
-        }
-    }
-}
-
-/// What one receiver should have got and did not, or got and should not have.
-fn owed(receiver: &Receiver, rooms: &[Room], whole: &mut Faults) {
-    let Some(room) = rooms.get(receiver.room as usize) else { return };
-    let Receiver { user, room: at, seen, .. } = receiver;
-    let begin = if room.refused { 0 } else { seen.base() };
-    for (number, fate) in (begin..).zip(room.fates.iter().skip(begin as usize)) {
-        let seq = room.seqs.get(number as usize).copied().filter(|seq| *seq != 0);
-        match fate {
-            Fate::Acked if receiver.connected && !seen.contains(number) => {
-                whole.note(Kind::Lost, *user, *at, Some(number), seq, "acked but not delivered");
-            }
-            Fate::Refused if seen.contains(number) => {
-                whole.note(Kind::Foreign, *user, *at, Some(number), seq, "refused but delivered");
-            }
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::BenchArgs;
+use crate::judge::judge;
 
 #[derive(Parser)]
 struct Line {

@@ -9,11 +9,11 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`args`] | what was typed |
-//! | `plan` | what that means: who sits in which room and on which thread, and at what pace they send |
+//! | `plan`, `clock` | what that means: who sits in which room and on which thread, and at what pace they send |
 //! | `run`, `stage` | the stages of one measurement: users and rooms, connect, warm up, measure, drain, judge |
-//! | `pool` | one thread's connections: a table, one epoll, one read buffer |
+//! | `pool`, `dial`, `wait` | one thread's connections: a table, one epoll, one read buffer; whom to dial when |
 //! | `load` | what those connections say, and what becomes of what they hear |
-//! | `ledger`, `seen` | who was told what: lost, duplicated, out of order, foreign |
+//! | `ledger`, `seen`, `judge` | who was told what: lost, duplicated, out of order, foreign |
 //! | `socket`, `frame`, `packet`, `mark` | bytes of a connection, of a frame, of a packet, of a message's content |
 //! | `rest`, `http` | making users and rooms |
 //! | `stats`, `procs`, [`report`], `sum`, `tell` | figures: ours, the server process's, all together, and how they are told |
@@ -30,8 +30,11 @@
 //!   everything the server had already sent to it.
 
 pub mod args;
+mod clock;
+mod dial;
 mod frame;
 mod http;
+mod judge;
 mod ledger;
 mod load;
 mod mark;
@@ -48,6 +51,7 @@ mod stage;
 mod stats;
 mod sum;
 mod tell;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -9,11 +9,12 @@ use std::ops::Range;
 
 use slab::Slab;
 
+use crate::clock::ns;
 use crate::frame::Opcode;
 use crate::ledger::Ledger;
 use crate::mark::{Mark, Marker};
 use crate::packet::{self, Ack, Delivery};
-use crate::plan::{Pace, Plan, ns};
+use crate::plan::{Pace, Plan};
 use crate::pool::Row;
 use crate::socket::Framer;
 use crate::stage::Shared;

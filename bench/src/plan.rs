@@ -4,11 +4,11 @@
 //! Every user is in one room. A room has a *home* thread; its senders live there, so that one
 //! counter numbers its messages without sharing. Its listeners may be on any thread.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::args::{BenchArgs, Scenario};
+use crate::clock::random;
 use crate::mark;
 
 const FANOUT_USERS: u32 = 1000;
@@ -173,28 +173,56 @@ impl Plan {
     }
 }
 
-/// The run's clock: nanoseconds since it was made, the same on every thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-impl Clock {
-    /// Starts at 0.
-    pub fn start() -> Clock {
-        Clock(Instant::now())
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
     }
 
-    /// Nanoseconds since the start.
-    pub fn now_ns(self) -> u64 {
-        ns(self.0.elapsed())
+    fn plan(line: &str) -> Result<Plan, String> {
+        Plan::new(&Line::parse_from(format!("bench {line}").split(' ')).bench)
     }
-}
 
-/// A duration in nanoseconds, 584 years at most.
-pub fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
+    /// Every room has its senders, each at home and in a place of its own.
+    fn check(line: &str, senders: u32) {
+        let plan = plan(line).unwrap();
+        let mut slots = vec![vec![]; plan.rooms as usize];
+        let mut members = vec![0; plan.rooms as usize];
+        for user in 0..plan.users {
+            let room = plan.room_of(user);
+            members[room as usize] += 1;
+            if let Some(slot) = plan.slot_of(user) {
+                assert_eq!(plan.thread_of(user), plan.home_of(room), "{line}: user {user}");
+                slots[room as usize].push(u32::from(slot));
+            }
+        }
+        for (room, (slots, count)) in (0..).zip(slots.into_iter().zip(members)) {
+            assert_eq!(plan.members(room), count, "{line}: room {room}");
+            assert_eq!(slots, (0..senders.min(count)).collect::<Vec<_>>(), "{line}: room {room}");
+        }
+    }
 
-/// A random number from the standard library's hash keys, which the system seeds.
-pub fn random() -> u32 {
-    u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or_default()
+    #[test]
+    fn senders_live_at_their_rooms_home() {
+        check("fanout --users 10", 1);
+        check("fanout --users 100 --threads 3 --rate 2000", 4);
+        check("fanout --users 100 --rooms 7 --threads 3 --rate 7000", 2);
+        check("ingest --users 11 --threads 8", 3);
+        check("ingest --users 20 --rooms 3 --threads 2", 7);
+    }
+
+    #[test]
+    fn sources_spread_on_loopback_only() {
+        let source = |line, user| plan(line).unwrap().source_of(user).map(|address| address.to_string());
+        assert_eq!(source("connect", 19_999), None);
+        assert_eq!(source("connect", 20_000).as_deref(), Some("127.1.1.1"));
+        assert_eq!(source("connect", 6_000_000).as_deref(), Some("127.2.44.1"));
+        assert_eq!(source("connect --target 192.0.2.1:80", 20_000), None);
+    }
 }

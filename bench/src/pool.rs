@@ -2,30 +2,23 @@
 //! to a connection, so ten thousand idle ones cost little and a delivery costs little more than
 //! its `recv`.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::io;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
 use slab::Slab;
 
+use crate::clock::{Clock, random};
+use crate::dial::Dialler;
 use crate::frame::Opcode;
 use crate::load::{Load, Sender};
 use crate::packet::{Packet, Reader};
-use crate::plan::{Clock, Plan, random};
+use crate::plan::Plan;
 
 use crate::socket::{Framer, PAYLOAD_BYTES_MAX, Phase, Socket, Step};
 use crate::stage::{Shared, Stage};
-
-/// Handshakes under way at once on one thread; keeps a slow server's accept queue from overflowing.
-const OPENING_MAX: usize = 256;
-
-/// Longest time from dialling to being in the namespace.
-const HANDSHAKE_NS_MAX: u64 = 30_000_000_000;
+use crate::wait::wait;
 
 /// Longest wait before looking whether the stage has changed, in ns.
 const LOOK_UP_NS: u64 = 20_000_000;
@@ -55,10 +48,7 @@ pub struct Pool<'a> {
     shared: &'a Shared,
     clock: Clock,
     tokens: &'a [String],
-    users: Vec<u32>,
-    /// How many of them have been dialled.
-    dialled: usize,
-    opening: VecDeque<(u64, usize, u32)>,
+    dialler: Dialler,
     rows: Slab<Row>,
     poll: Poll,
     reader: Reader,
@@ -88,9 +78,7 @@ impl<'a> Pool<'a> {
             tokens,
             load: Load::new(plan, room_ids, shared, thread, &users),
             rows: Slab::with_capacity(users.len()),
-            users,
-            dialled: 0,
-            opening: VecDeque::new(),
+            dialler: Dialler::new(plan, users, clock.now_ns()),
             poll: Poll::new()?,
             reader: Reader::new(),
             framer: Framer::new(u64::from(random())),
@@ -103,7 +91,6 @@ impl<'a> Pool<'a> {
     pub fn run(mut self) -> io::Result<Load<'a>> {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
-        let begun_ns = self.clock.now_ns();
         let mut stage = Stage::Connect;
         loop {
             let now = self.clock.now_ns();
@@ -121,12 +108,13 @@ impl<'a> Pool<'a> {
             }
             let mut due = now + LOOK_UP_NS;
             if stage == Stage::Connect {
-                due = due.min(self.dial_due(begun_ns, now));
+                due = due.min(self.dial_due(now));
             }
             self.load.send_due(&mut self.rows, &mut self.framer, now);
             due = due.min(self.load.next_due_ns().unwrap_or(due));
             self.publish(stage);
-            self.wait(&mut events, due)?;
+            let left = due.saturating_sub(self.clock.now_ns());
+            wait(&mut self.poll, &mut events, Duration::from_nanos(left))?;
             for event in &events {
                 self.serve(event, &mut buffer);
                 let now = self.clock.now_ns();
@@ -137,67 +125,31 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Waits for events until `due_ns`. Epoll counts in milliseconds, too coarse for a schedule, so
-    /// only what is already there is fetched by it and the waiting is done by `ppoll`.
-    fn wait(&mut self, events: &mut Events, due_ns: u64) -> io::Result<()> {
-        fetch(&mut self.poll, events)?;
-        let left = due_ns.saturating_sub(self.clock.now_ns());
-        if !events.is_empty() || left == 0 {
-            return Ok(());
-        }
-        let epoll = PollFd::new(self.poll.registry().as_fd(), PollFlags::POLLIN);
-        match ppoll(&mut [epoll], Some(TimeSpec::from_duration(Duration::from_nanos(left))), None) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Ok(_) => fetch(&mut self.poll, events),
-            Err(why) => Err(why.into()),
-        }
-    }
-
-    /// Dials whoever is due, gives up on handshakes that take too long; tells when to look again.
-    fn dial_due(&mut self, begun_ns: u64, now: u64) -> u64 {
-        while let Some(&(deadline, key, user)) = self.opening.front() {
-            let opening =
-                self.rows.get(key).is_some_and(|row| row.user == user && row.socket.phase < Phase::Ready);
-            if opening && now < deadline {
-                break;
-            }
-            self.opening.pop_front();
-            if opening {
-                self.lose(key, "the handshake took longer than 30 s");
-            }
-        }
-        let interval = self.plan.connect_interval_ns.saturating_mul(u64::from(self.plan.threads));
-        while let Some(&user) = self.users.get(self.dialled) {
-            let due = begun_ns.saturating_add((self.dialled as u64).saturating_mul(interval));
-            if due > now || self.opening.len() >= OPENING_MAX {
-                return due.max(now + 1);
-            }
-            self.dialled += 1;
-            if let Err(why) = self.dial(user, now) {
+    /// Dials whoever is due and gives up on handshakes that take too long; tells when to look again.
+    fn dial_due(&mut self, now: u64) -> u64 {
+        let rows = &self.rows;
+        let opening =
+            |key, user| rows.get(key).is_some_and(|row| row.user == user && row.socket.phase < Phase::Ready);
+        let overdue = self.dialler.overdue(now, opening);
+        overdue.into_iter().for_each(|key| self.lose(key, "the handshake took longer than 30 s"));
+        while let Some((receiver, user)) = self.dialler.next(now) {
+            if let Err(why) = self.dial(receiver, user, now) {
                 self.load.tally.failed.note(&why.to_string(), 1);
-                self.load.ledger.gone(self.dialled - 1);
+                self.load.ledger.gone(receiver);
                 self.shared.failed();
             }
         }
-        u64::MAX
+        self.dialler.next_due_ns(now)
     }
 
-    fn dial(&mut self, user: u32, now: u64) -> io::Result<()> {
+    fn dial(&mut self, receiver: usize, user: u32, now: u64) -> io::Result<()> {
         let mut socket = Socket::dial(self.plan.target, self.plan.source_of(user))?;
         let entry = self.rows.vacant_entry();
-        let key = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket.stream, Token(key), interest)?;
+        self.poll.registry().register(&mut socket.stream, Token(entry.key()), interest)?;
+        self.dialler.began(entry.key(), user, now);
         let sender = self.plan.slot_of(user).map(Sender::new);
-        entry.insert(Row {
-            socket,
-            user,
-            receiver: self.dialled - 1,
-            sender,
-            dialled_ns: now,
-            fenced: false,
-        });
-        self.opening.push_back((now + HANDSHAKE_NS_MAX, key, user));
+        entry.insert(Row { socket, user, receiver, sender, dialled_ns: now, fenced: false });
         Ok(())
     }
 
@@ -317,15 +269,5 @@ impl<'a> Pool<'a> {
             self.silent = true;
             self.shared.silent();
         }
-    }
-}
-
-fn fetch(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
-    match poll.poll(events, Some(Duration::ZERO)) {
-        Err(why) if why.kind() == ErrorKind::Interrupted => {
-            events.clear();
-            Ok(())
-        }
-        outcome => outcome,
     }
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::BenchArgs;
-use crate::ledger;
+use crate::clock::{Clock, ns};
+use crate::judge::judge;
 use crate::load::Load;
-use crate::plan::{Clock, Pace, Plan, ns};
+use crate::plan::{Pace, Plan};
 use crate::pool::Pool;
 use crate::procs::{self, Usage, Watched};
 use crate::report::Report;
@@ -90,7 +91,7 @@ pub fn measure(args: &BenchArgs) -> Result<Report, Failure> {
         )));
     }
     let figures = figures.ok_or_else(|| Failure::System(io::Error::other("a thread ended early")))?;
-    Ok(Report::new(&plan, ledger::judge(&plan, ledgers), &tally, &figures, population.pace))
+    Ok(Report::new(&plan, judge(&plan, ledgers), &tally, &figures, population.pace))
 }
 
 fn join<'a>(thread: ScopedJoinHandle<'_, io::Result<Load<'a>>>) -> Result<Load<'a>, Failure> {

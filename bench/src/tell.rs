@@ -33,6 +33,9 @@ impl Display for Report {
         writeln!(f, "{}", self.correctness)?;
         let asked = &self.plan;
         writeln!(f, "{} on {}: {} users, {} rooms", self.scenario, self.target, asked.users, asked.rooms)?;
+        let setup = &self.setup;
+        let (signups, logins, rooms) = (setup.signups_per_s, setup.logins_per_s, setup.rooms_per_s);
+        writeln!(f, "setup        {signups:.0} signups/s, {logins:.0} logins/s, {rooms:.0} rooms/s")?;
         let connections = &self.connections;
         let broken = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
         writeln!(
@@ -50,7 +53,7 @@ impl Display for Report {
         if let Some(server) = &self.server {
             write!(f, "{server}")?;
         }
-        writeln!(f, "generator    {:.2} CPU s in {:.0} s", self.generator_cpu_s, asked.duration_s)
+        writeln!(f, "generator    {:.2} CPU s in {:.1} s", self.generator_cpu_s, asked.duration_s)
     }
 }
 
