@@ -21,6 +21,8 @@ pub const EXAMPLES: usize = 10;
 pub enum Fate {
     /// Nothing yet.
     Unanswered,
+    /// Nothing, and the connection that waited for it is gone.
+    Orphaned,
     /// Granted.
     Acked,
     /// Not granted.
@@ -195,9 +197,13 @@ impl Ledger {
         true
     }
 
-    /// A connection broke: nothing counts as lost for it.
-    pub fn gone(&mut self, receiver: usize) {
-        self.receivers[receiver].connected = false;
+    /// A connection broke, waiting for answers to `unanswered`: nothing counts as owed to it.
+    pub fn gone(&mut self, receiver: usize, unanswered: impl Iterator<Item = u32>) {
+        let to = &mut self.receivers[receiver];
+        to.connected = false;
+        for number in unanswered {
+            self.rooms[to.room as usize].fates[number as usize] = Fate::Orphaned;
+        }
     }
 }
 

@@ -37,6 +37,11 @@ impl Sender {
     pub fn new(slot: u16) -> Sender {
         Sender { slot, inflight: VecDeque::new() }
     }
+
+    /// The messages whose answers it waits for.
+    pub fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.inflight.iter().map(|(number, _)| *number)
+    }
 }
 
 /// One thread's talk.

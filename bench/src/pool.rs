@@ -135,7 +135,7 @@ impl<'a> Pool<'a> {
         while let Some((receiver, user)) = self.dialler.next(now) {
             if let Err(why) = self.dial(receiver, user, now) {
                 self.load.tally.failed.note(&why.to_string(), 1);
-                self.load.ledger.gone(receiver);
+                self.load.ledger.gone(receiver, std::iter::empty());
                 self.shared.failed();
             }
         }
@@ -236,7 +236,8 @@ impl<'a> Pool<'a> {
 
     fn lose(&mut self, key: usize, why: &str) {
         let row = self.rows.remove(key);
-        self.load.ledger.gone(row.receiver);
+        let waiting = row.sender.iter().flat_map(Sender::waiting);
+        self.load.ledger.gone(row.receiver, waiting);
         if row.socket.phase == Phase::Ready {
             self.load.tally.dropped.note(why, 1);
             self.shared.dropped();

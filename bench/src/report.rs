@@ -16,7 +16,7 @@ pub struct Correctness {
     pub out_of_order: u64,
     /// Delivered though never sent like that, or not to that room.
     pub foreign: u64,
-    /// Sent, but neither granted nor refused in the end.
+    /// Sent, but in the end neither granted nor refused on a connection that is still there.
     pub unanswered: u64,
     /// `seq` if the server numbers its messages, else `content`: order is then judged per sender.
     pub judged_by: &'static str,
