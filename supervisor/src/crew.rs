@@ -9,6 +9,8 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use crate::Plan;
+use serde_json::Map;
+
 use crate::host::{Outcome, say};
 use crate::message::Start;
 use crate::notify::{self, READY, STOPPING};
@@ -177,6 +179,7 @@ impl Crew {
             connections: 0,
             ready: reason.is_empty(),
             report: &NO_REPORT,
+            rates: Map::new(),
         };
         Status {
             ready: reason.is_empty(),

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::NAME;
 use crate::lifeline::{Lifeline, Line};
 use crate::message::{FromChild, Start};
+use crate::rates::Rates;
 use crate::restart::End;
 use crate::status::NO_REPORT;
 
@@ -45,6 +46,7 @@ pub(crate) struct Process {
     ready_since: Option<Instant>,
     /// Its last report; an empty object until the first.
     report: Value,
+    rates: Rates,
     ended: bool,
 }
 
@@ -77,6 +79,7 @@ impl Process {
             started: now,
             ready_since: None,
             report: NO_REPORT.clone(),
+            rates: Rates::default(),
             ended: false,
         })
     }
@@ -91,6 +94,11 @@ impl Process {
 
     pub(crate) fn report(&self) -> &Value {
         &self.report
+    }
+
+    /// How fast the counters of its reports grow.
+    pub(crate) fn rates(&self) -> &Map<String, Value> {
+        self.rates.current()
     }
 
     /// For how long it has run.
@@ -121,7 +129,10 @@ impl Process {
                     self.ready_since = Some(now);
                     news.push(News::Ready);
                 }
-                FromChild::Report(report) => self.report = report,
+                FromChild::Report(report) => {
+                    self.rates.take(&report, now);
+                    self.report = report;
+                }
             }
         }
         match line {
