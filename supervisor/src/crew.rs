@@ -101,7 +101,9 @@ impl Crew {
             return;
         }
         for index in 0..self.slots.len() {
-            let Some(end) = self.slots[index].process_mut().and_then(Process::end) else { continue };
+            let Some(process) = self.slots[index].process_mut() else { continue };
+            process.hurry(now);
+            let Some(end) = process.end() else { continue };
             self.hear(index, now); // its last words
             let slot = &mut self.slots[index];
             let name = slot.to_string();
