@@ -3,7 +3,7 @@
 //! The lock belongs to the open file, not to a process: the storage child inherits it, so that a
 //! killed supervisor's directory stays locked until its orphaned writer is dead too.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -112,12 +112,20 @@ fn read_holder(file: &mut File) -> Holder {
     match (read, text.trim().parse::<i32>()) {
         // In a container every life of the host may have the same pid.
         (Ok(_), Ok(pid)) if pid == nix::unistd::getpid().as_raw() => Holder::Dead(pid),
-        (Ok(_), Ok(pid)) if pid > 0 => match signal::kill(Pid::from_raw(pid), None) {
-            Err(Errno::ESRCH) => Holder::Dead(pid),
-            _ => Holder::Living(pid),
-        },
+        (Ok(_), Ok(pid)) if pid > 0 && is_alive(pid) => Holder::Living(pid),
+        (Ok(_), Ok(pid)) if pid > 0 => Holder::Dead(pid),
         _ => Holder::Unknown,
     }
+}
+
+/// A zombie is dead: its parent may take its time to notice, or never do.
+fn is_alive(pid: i32) -> bool {
+    if signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    !matches!(state, Some('Z' | 'X'))
 }
 
 fn write_pid(file: &mut File, pid: Option<u32>) -> io::Result<()> {
@@ -129,7 +137,6 @@ fn write_pid(file: &mut File, pid: Option<u32>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_lock_names_its_holder_and_a_released_one_nobody() {
@@ -162,6 +169,20 @@ mod tests {
             fs::write(root.path().join(LOCK), pid).unwrap();
             assert_eq!(was_left_behind(root.path()), left_behind, "{pid:?}");
         }
+    }
+
+    #[test]
+    fn a_process_is_dead_as_soon_as_it_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_alive(pid) {
+            assert!(Instant::now() < deadline, "a zombie counts as alive");
+            thread::sleep(RETRY);
+        }
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+        assert!(is_alive(nix::unistd::getpid().as_raw()));
     }
 
     #[test]
