@@ -41,3 +41,4 @@ pub mod config;
 pub mod index;
 pub mod journal;
 pub mod link;
+pub mod writer;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
 pub const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of one message's texts together, at most; keeps any line of the log below [`BATCH_BYTES`].
+pub const MESSAGE_BYTES: usize = 512 << 10;
 /// Messages a worker may have sent to the storage writer without an answer; more are `OVERLOADED`.
 pub const UNANSWERED_PER_WORKER: usize = 65_536;
 /// Messages one connection may have unanswered before the worker stops reading from it.
@@ -20,6 +22,11 @@ pub const UNANSWERED_PER_CONNECTION: u16 = 1_024;
 pub const PUBLISH_QUEUE_BYTES: usize = 64 << 20;
 /// Operations waiting in the storage writer for their batch; a full queue makes workers wait.
 pub const INTAKE_QUEUE: usize = 8_192;
+/// Latest changes of users and rooms that are remembered, so that a repetition is answered like the
+/// first one.
+pub const REMEMBERED_CHANGES: usize = 65_536;
+/// Connections of workers that the storage writer serves.
+pub const WRITER_PEERS: usize = 1_024;
 /// Most messages one history call answers.
 pub const HISTORY_LIMIT: usize = 1_000;
 /// Most entries (users, rooms) one batch call carries.
