@@ -46,3 +46,4 @@ pub mod link;
 pub mod observe;
 pub mod wire;
 pub mod worker;
+pub mod writer;

@@ -56,6 +56,9 @@ pub enum Fault {
     /// A role was not started as the supervisor starts it.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// The storage writer ended; its error knows whether the next one may fare better.
+    #[error("storage: {0}")]
+    Storage(#[from] crate::writer::WriterError),
     /// A worker ended; the next one may fare better.
     #[error("{0}")]
     Worker(#[from] crate::worker::WorkerError),
@@ -71,6 +74,7 @@ impl Fault {
             | Fault::Start(_)
             | Fault::Secret { .. }
             | Fault::Unreadable { .. } => 2,
+            Fault::Storage(error) => error.exit_code(),
             Fault::Child(ChildError::NotSupervised) => 2,
             Fault::Child(_) | Fault::Worker(_) => 1,
         }

@@ -5,7 +5,7 @@ use minitalk_supervisor::child::Child;
 
 use super::Fault;
 use crate::config::{Config, Environment};
-use crate::{observe, worker};
+use crate::{observe, worker, writer};
 
 /// `role`
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub(super) fn run(args: &RoleArgs, environment: Environment<'_>) -> Result<u8, F
     observe::start(&who, environment);
     tracing::debug!(data_dir = %config.data_dir.display(), "started");
     match args.role {
-        Role::Storage => return Err(Fault::Child(minitalk_supervisor::child::ChildError::NotSupervised)),
+        Role::Storage => writer::run(&config, child)?,
         Role::Worker => worker::run(config, child)?,
     }
     Ok(0)

@@ -24,6 +24,8 @@ pub use read::check_file;
 
 /// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
 pub const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of one message's texts together, at most; keeps any line of the log below [`BATCH_BYTES`].
+pub const MESSAGE_BYTES: usize = 512 << 10;
 /// Messages a worker may have sent to the storage writer without an answer; more are `OVERLOADED`.
 pub const UNANSWERED_PER_WORKER: usize = 65_536;
 /// Bytes of such unanswered operations; more are `OVERLOADED`.
@@ -39,6 +41,11 @@ pub const INTAKE_QUEUE: usize = 8_192;
 pub const HISTORY_DEFAULT: usize = 100;
 /// Reads of history and of lists under way in one worker; more are `OVERLOADED`.
 pub const READS: usize = 64;
+/// Latest changes of users and rooms that are remembered, so that a repetition is answered like the
+/// first one.
+pub const REMEMBERED_CHANGES: usize = 65_536;
+/// Connections of workers that the storage writer serves.
+pub const WRITER_PEERS: usize = 1_024;
 /// Most messages one history call answers.
 pub const HISTORY_LIMIT: usize = 1_000;
 /// Most entries (users, rooms) one batch call carries.
