@@ -186,18 +186,18 @@ pub fn kill(pid: i32, signal: Signal) {
     signal::kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Waits until a process is dead; one that nobody has reaped counts.
+/// Waits until a process is dead with all its threads; one that nobody has reaped counts.
 pub fn wait_until_dead(pid: i32) {
     eventually(&format!("end of {pid}"), || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if stat.is_empty() || stat.contains(") Z") { Ok(()) } else { Err(stat) }
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if stat.is_empty() || stat.contains(") Z") && threads <= 1 { Ok(()) } else { Err(stat) }
     });
 }
 
 /// What a worker says to a new connection: its name and pid.
-pub fn greeting(address: SocketAddr) -> String {
+pub fn greeting(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.read_to_string(&mut text).unwrap();
     text.trim().to_owned()
@@ -205,8 +205,9 @@ pub fn greeting(address: SocketAddr) -> String {
 
 pub fn row(status: &Value, name: &str) -> Value {
     let (role, id) = name.split_once(' ').unwrap_or((name, "0"));
+    let id: u64 = id.parse().unwrap();
     let rows = status["processes"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["role"] == role && row["id"].to_string() == id);
+    let row = rows.iter().find(|row| row["role"] == role && row["id"] == id);
     row.unwrap_or_else(|| panic!("no {name} in {status}")).clone()
 }
 

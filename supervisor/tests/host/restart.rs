@@ -1,5 +1,7 @@
 //! Children that die.
 
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -41,9 +43,12 @@ fn clients_that_connect_while_no_worker_lives_wait_and_are_served() {
     let host = setup.start_ready();
     for _ in 0..5 {
         let old = host.pid_of("worker 0");
+        host.signal(Signal::SIGSTOP); // no successor before the client has connected
         kill(old, Signal::SIGKILL);
         wait_until_dead(old);
-        let greeting = greeting(host.address());
+        let client = TcpStream::connect(host.address()).unwrap();
+        host.signal(Signal::SIGCONT);
+        let greeting = greeting(client);
         assert!(!greeting.ends_with(&format!(" {old}")) && greeting.starts_with("worker 0 "), "{greeting}");
     }
 }
