@@ -23,6 +23,7 @@ pub const LONG_DRAIN_MS: u32 = 60_000;
 /// How to start a host.
 #[derive(Clone)]
 pub struct Setup {
+    pub program: PathBuf,
     pub data_dir: PathBuf,
     pub address: SocketAddr,
     pub workers: u16,
@@ -43,6 +44,7 @@ pub struct Host {
 pub fn setup() -> (TempDir, Setup) {
     let root = tempfile::tempdir().unwrap();
     let setup = Setup {
+        program: example(),
         data_dir: root.path().join("data"),
         address: "127.0.0.1:0".parse().unwrap(),
         workers: 2,
@@ -60,7 +62,7 @@ impl Setup {
     }
 
     pub fn start(&self) -> Host {
-        let mut process = Command::new(example())
+        let mut process = Command::new(&self.program)
             .arg("serve")
             .arg(&self.data_dir)
             .args([self.address.to_string(), self.workers.to_string(), self.drain_ms.to_string()])
