@@ -22,6 +22,9 @@ use crate::error::StartError;
 const LOCK: &str = "LOCK";
 /// Time for the orphans of a killed host to die.
 const ORPHANS_DIE: Duration = Duration::from_secs(5);
+/// Time for a holder that seems alive to turn out dead: one killed a moment ago still runs until the
+/// kernel gets to it, and one that is just starting has not written its pid yet.
+pub(crate) const HOLDER_DIES: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A locked data directory. Unless released it stays locked until this process, and every process
@@ -35,14 +38,14 @@ pub struct Lock {
 impl Lock {
     /// Locks `data_dir`, which is made (mode 0700) if it is missing.
     ///
-    /// A living holder is an error at once. One that is dead has left orphans behind that still hold
-    /// the lock; they are given five seconds.
+    /// A living holder is an error after half a second. One that is dead has left orphans behind that
+    /// still hold the lock; they are given five seconds.
     pub fn take(data_dir: &Path) -> Result<Lock, StartError> {
         let fault = |path: &Path, error| StartError::DataDir { path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|e| fault(data_dir, e))?;
         let path = data_dir.join(LOCK);
         let mut file = open(&path).map_err(|e| fault(&path, e))?;
-        let deadline = Instant::now() + ORPHANS_DIE;
+        let begun = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut file) => {
@@ -53,7 +56,8 @@ impl Lock {
                 Err((_, errno)) => return Err(fault(&path, errno.into())),
             }
             let holder = read_holder(&mut file);
-            if matches!(holder, Holder::Living(_)) || Instant::now() >= deadline {
+            let patience = if matches!(holder, Holder::Dead(_)) { ORPHANS_DIE } else { HOLDER_DIES };
+            if begun.elapsed() >= patience {
                 return Err(StartError::Locked { data_dir: data_dir.to_owned(), pid: holder.pid() });
             }
             thread::sleep(RETRY);
@@ -78,18 +82,20 @@ impl Lock {
     }
 }
 
-/// Whether the last host in `data_dir` was killed: its pid is still in `LOCK`, and it is dead.
-pub fn was_left_behind(data_dir: &Path) -> bool {
+/// Who is named in the lock file of `data_dir`, whether the lock is held or not.
+pub(crate) fn holder(data_dir: &Path) -> Holder {
     match File::open(data_dir.join(LOCK)) {
-        Ok(mut file) => matches!(read_holder(&mut file), Holder::Dead(_)),
-        Err(_) => false,
+        Ok(mut file) => read_holder(&mut file),
+        Err(_) => Holder::Unknown,
     }
 }
 
-enum Holder {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
     Living(i32),
+    /// The host did not end cleanly.
     Dead(i32),
-    /// It has not written its pid yet.
+    /// The last host ended cleanly, or there was none, or it has not written its pid yet.
     Unknown,
 }
 
@@ -162,12 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_dead_pid_means_an_unclean_end() {
+    fn the_file_says_how_the_last_host_ended() {
         let root = tempfile::tempdir().unwrap();
-        assert!(!was_left_behind(root.path()));
-        for (pid, left_behind) in [("1\n", false), ("", false), ("x", false), ("2147483646\n", true)] {
-            fs::write(root.path().join(LOCK), pid).unwrap();
-            assert_eq!(was_left_behind(root.path()), left_behind, "{pid:?}");
+        assert_eq!(holder(root.path()), Holder::Unknown);
+        let own = nix::unistd::getpid().as_raw();
+        for (text, expected) in [
+            ("1\n", Holder::Living(1)),
+            ("", Holder::Unknown),
+            ("x", Holder::Unknown),
+            ("-5\n", Holder::Unknown),
+            ("2147483646\n", Holder::Dead(2_147_483_646)),
+            (&format!("{own}\n"), Holder::Dead(own)),
+        ] {
+            fs::write(root.path().join(LOCK), text).unwrap();
+            assert_eq!(holder(root.path()), expected, "{text:?}");
         }
     }
 

@@ -23,6 +23,7 @@ pub const LONG_DRAIN_MS: u32 = 60_000;
 /// How to start a host.
 #[derive(Clone)]
 pub struct Setup {
+    pub program: PathBuf,
     pub data_dir: PathBuf,
     pub address: SocketAddr,
     pub workers: u16,
@@ -43,6 +44,7 @@ pub struct Host {
 pub fn setup() -> (TempDir, Setup) {
     let root = tempfile::tempdir().unwrap();
     let setup = Setup {
+        program: example(),
         data_dir: root.path().join("data"),
         address: "127.0.0.1:0".parse().unwrap(),
         workers: 2,
@@ -60,7 +62,7 @@ impl Setup {
     }
 
     pub fn start(&self) -> Host {
-        let mut process = Command::new(example())
+        let mut process = Command::new(&self.program)
             .arg("serve")
             .arg(&self.data_dir)
             .args([self.address.to_string(), self.workers.to_string(), self.drain_ms.to_string()])
@@ -186,18 +188,18 @@ pub fn kill(pid: i32, signal: Signal) {
     signal::kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Waits until a process is dead; one that nobody has reaped counts.
+/// Waits until a process is dead with all its threads; one that nobody has reaped counts.
 pub fn wait_until_dead(pid: i32) {
     eventually(&format!("end of {pid}"), || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if stat.is_empty() || stat.contains(") Z") { Ok(()) } else { Err(stat) }
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if stat.is_empty() || stat.contains(") Z") && threads <= 1 { Ok(()) } else { Err(stat) }
     });
 }
 
 /// What a worker says to a new connection: its name and pid.
-pub fn greeting(address: SocketAddr) -> String {
+pub fn greeting(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.read_to_string(&mut text).unwrap();
     text.trim().to_owned()
@@ -205,8 +207,9 @@ pub fn greeting(address: SocketAddr) -> String {
 
 pub fn row(status: &Value, name: &str) -> Value {
     let (role, id) = name.split_once(' ').unwrap_or((name, "0"));
+    let id: u64 = id.parse().unwrap();
     let rows = status["processes"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["role"] == role && row["id"].to_string() == id);
+    let row = rows.iter().find(|row| row["role"] == role && row["id"] == id);
     row.unwrap_or_else(|| panic!("no {name} in {status}")).clone()
 }
 

@@ -1,5 +1,8 @@
 //! Children that die.
 
+use std::fs;
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -41,11 +44,28 @@ fn clients_that_connect_while_no_worker_lives_wait_and_are_served() {
     let host = setup.start_ready();
     for _ in 0..5 {
         let old = host.pid_of("worker 0");
+        host.signal(Signal::SIGSTOP); // no successor before the client has connected
         kill(old, Signal::SIGKILL);
         wait_until_dead(old);
-        let greeting = greeting(host.address());
+        let client = TcpStream::connect(host.address()).unwrap();
+        host.signal(Signal::SIGCONT);
+        let greeting = greeting(client);
         assert!(!greeting.ends_with(&format!(" {old}")) && greeting.starts_with("worker 0 "), "{greeting}");
     }
+}
+
+#[test]
+fn a_program_that_is_gone_from_the_disk_still_has_successors() {
+    let (root, mut setup) = setup();
+    let copy = root.path().join("copy");
+    fs::copy(&setup.program, &copy).unwrap();
+    setup.program.clone_from(&copy);
+    let host = setup.start_ready();
+    fs::remove_file(copy).unwrap();
+    let old = host.pid_of("worker 0");
+    kill(old, Signal::SIGKILL);
+    let new = host.successor("worker 0", old)["pid"].as_u64().unwrap();
+    assert_eq!(fs::read_to_string(format!("/proc/{new}/comm")).unwrap(), "minitalk\n");
 }
 
 #[test]
