@@ -1,0 +1,64 @@
+//! A blocking Socket.IO client over WebSocket, for tests that need many messages rather than a
+//! stock client (those are in `tests/e2e`).
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket};
+
+use super::Server;
+use super::rest::User;
+
+/// A connected client.
+pub struct Socket(WebSocket<TcpStream>);
+
+impl Socket {
+    /// Connects as that user.
+    pub fn connect(server: &Server, user: &User) -> Socket {
+        let url = format!("ws://127.0.0.1:{}/socket.io/?EIO=4&transport=websocket", server.port);
+        let (stream, _) = tungstenite::client(url, server.connect()).unwrap();
+        let mut socket = Socket(stream);
+        assert!(socket.next().starts_with("0{"));
+        socket.send(&format!("40{}", json!({"token": user.token})));
+        let answer = socket.next();
+        assert!(answer.starts_with("40{"), "{answer}");
+        socket
+    }
+
+    /// Sends one packet.
+    pub fn send(&mut self, packet: &str) {
+        self.0.send(Message::text(packet)).unwrap();
+    }
+
+    /// The next packet that is no ping.
+    pub fn next(&mut self) -> String {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Text(text) if text.as_str() == "2" => self.send("3"),
+                Message::Text(text) => return text.as_str().to_owned(),
+                other => panic!("not a text: {other:?}"),
+            }
+        }
+    }
+
+    /// Sends messages `from..to` to a room, all at once, and answers their acks in order of arrival.
+    /// The number of a message is its ack id and its content.
+    pub fn say_many(&mut self, room_id: &str, from: u32, to: u32) -> Vec<Value> {
+        for number in from..to {
+            let event = json!(["send_message", {"roomId": room_id, "content": number.to_string()}]);
+            self.0.write(Message::text(format!("42{number}{event}"))).unwrap();
+        }
+        self.0.flush().unwrap();
+        let mut acks = Vec::new();
+        while acks.len() < (to - from) as usize {
+            let packet = self.next();
+            // `43` and the ack id, then the arguments; a `message` event begins with `42[`.
+            if let Some((_, arguments)) = packet.strip_prefix("43").and_then(|rest| rest.split_once('[')) {
+                let ack: Value = serde_json::from_str(&format!("[{arguments}")).unwrap();
+                assert_eq!(ack[0]["ok"], true, "{packet}");
+                acks.push(ack[0].clone());
+            }
+        }
+        acks
+    }
+}
