@@ -4,8 +4,10 @@
 //! storage writer's directory thread, [`store`]) beside any number of reading processes ([`read`]).
 //! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
 
+pub mod build;
 pub mod read;
 mod schema;
+pub mod store;
 
 pub use read::{Page, Reader, RoomInfo, User};
 
@@ -25,6 +27,15 @@ pub enum IndexError {
 }
 
 impl IndexError {
+    /// The disk is full; nothing was written.
+    pub fn is_full(&self) -> bool {
+        match self {
+            IndexError::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            IndexError::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            IndexError::Version(_) => false,
+        }
+    }
+
     /// The file is not what was written; only building it anew helps.
     pub fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};

@@ -1,5 +1,6 @@
 //! Finds the lines of a file from a given byte on, in large reads, in one buffer.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -27,8 +28,8 @@ pub struct Line<'a> {
 }
 
 /// The lines of a file, one after the other.
-pub struct Lines<'f> {
-    file: &'f File,
+pub struct Lines<F> {
+    file: F,
     buffer: Vec<u8>,
     /// Where in the file the buffer begins.
     base: u64,
@@ -41,14 +42,14 @@ pub struct Lines<'f> {
     limit: u64,
 }
 
-impl<'f> Lines<'f> {
+impl<F: Borrow<File>> Lines<F> {
     /// The lines from byte `start` on, which must be the beginning of one.
-    pub fn new(file: &'f File, start: u64) -> Lines<'f> {
+    pub fn new(file: F, start: u64) -> Lines<F> {
         Lines::up_to(file, start, u64::MAX)
     }
 
     /// The lines from byte `start` on that begin before byte `limit`, where one ends.
-    pub fn up_to(file: &'f File, start: u64, limit: u64) -> Lines<'f> {
+    pub fn up_to(file: F, start: u64, limit: u64) -> Lines<F> {
         Lines { file, buffer: Vec::new(), base: start, used: 0, searched: 0, ended: false, limit }
     }
 
@@ -74,6 +75,17 @@ impl<'f> Lines<'f> {
         }
     }
 
+    /// Whether there is another line, finished or not.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn has_more(&mut self) -> io::Result<bool> {
+        while self.used == self.buffer.len() && !self.ended {
+            self.fill()?;
+        }
+        Ok(self.used < self.buffer.len())
+    }
+
     fn take(&mut self, end: usize, next: usize, finished: bool) -> Line<'_> {
         let from = std::mem::replace(&mut self.used, next);
         self.searched = next;
@@ -94,7 +106,7 @@ impl<'f> Lines<'f> {
         let at = self.base + filled as u64;
         let wanted = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(READ_BYTES).min(READ_BYTES);
         self.buffer.resize(filled + wanted, 0);
-        let read = match self.file.read_at(&mut self.buffer[filled..], at) {
+        let read = match self.file.borrow().read_at(&mut self.buffer[filled..], at) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {
                 self.buffer.truncate(filled);

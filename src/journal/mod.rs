@@ -9,9 +9,12 @@
 //! writing; any process may read them at any time, since what has been written is never changed:
 //! an unfinished last line is not yet a record.
 
+pub mod append;
+pub mod disk;
 pub mod lines;
 pub mod read;
 pub mod record;
+pub mod recover;
 pub mod segment;
 pub mod stamp;
 

@@ -311,8 +311,11 @@ fn seal(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Checks a line's shape and sum.
-fn check(line: &[u8]) -> Result<(), BadRecord> {
+/// Checks a line's shape and sum, and does not look at its fields.
+///
+/// # Errors
+/// It is not what was written.
+pub fn check(line: &[u8]) -> Result<(), BadRecord> {
     let Some(at) = line.len().checked_sub(TAIL) else {
         return Err(BadRecord::Shape);
     };
@@ -328,6 +331,12 @@ fn check(line: &[u8]) -> Result<(), BadRecord> {
     } else {
         Err(BadRecord::Checksum)
     }
+}
+
+/// The sum a line carries, unchecked; 0 if it carries none.
+pub fn sum(line: &[u8]) -> u32 {
+    let digits = line.len().checked_sub(10).and_then(|at| std::str::from_utf8(&line[at..at + 8]).ok());
+    digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 fn read_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, BadRecord> {

@@ -210,3 +210,70 @@ impl From<Errno> for ChildError {
         ChildError::Io(errno.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifeline;
+    use serde_json::{Value, json};
+    use std::io::Write;
+
+    fn start(settings: Value, fds: &[&str]) -> Start {
+        let fds = fds.iter().map(|name| (*name).to_owned()).collect();
+        Start { role: "worker".to_owned(), id: 3, supervisor_pid: 1, settings, fds }
+    }
+
+    #[test]
+    fn the_start_message_arrives_with_its_descriptors_in_order() {
+        let files: Vec<File> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
+        for (index, mut file) in files.iter().enumerate() {
+            write!(file, "{index}").unwrap();
+        }
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let start = start(json!({"text": "x".repeat(100_000)}), &["listen", "lock", "listen"]);
+        let (supervisor, stdin) = lifeline::Lifeline::open(&start, &fds).unwrap();
+        supervisor.drain().unwrap();
+
+        let mut child = Child::from_stream(UnixStream::from(stdin)).unwrap();
+        assert_eq!((child.role(), child.id()), ("worker", 3));
+        let settings: Value = child.settings().unwrap();
+        assert_eq!(settings["text"].as_str().unwrap().len(), 100_000);
+        child.settings::<Vec<u8>>().unwrap_err();
+        for (name, contents) in [("listen", &["0", "2"][..]), ("lock", &["1"]), ("lock", &[])] {
+            let taken = child.take_fds(name).into_iter().map(|fd| {
+                use std::os::unix::fs::FileExt;
+                let mut byte = [0];
+                File::from(fd).read_exact_at(&mut byte, 0).unwrap();
+                String::from_utf8_lossy(&byte).into_owned()
+            });
+            assert_eq!(taken.collect::<Vec<_>>(), contents, "{name}");
+        }
+        assert_eq!(child.into_lifeline().next_command().unwrap(), Some(Command::Drain));
+    }
+
+    #[test]
+    fn settings_past_the_limit_start_nobody() {
+        let start = start(json!("x".repeat(START_BYTES)), &[]);
+        lifeline::Lifeline::open(&start, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_start_message_is_an_error() {
+        for (text, expected) in [("hello\n", "bad start"), ("{}\n", "bad start"), ("{", "gone")] {
+            let (mut supervisor, stream) = UnixStream::pair().unwrap();
+            supervisor.write_all(text.as_bytes()).unwrap();
+            drop(supervisor);
+            let error = Child::from_stream(stream).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn descriptors_that_do_not_match_their_names_are_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        let start = start(Value::Null, &["lock", "listen"]);
+        let (_supervisor, stdin) = lifeline::Lifeline::open(&start, &[file.as_fd()]).unwrap();
+        let error = Child::from_stream(UnixStream::from(stdin)).unwrap_err();
+        assert!(matches!(error, ChildError::BadStart(_)), "{error}");
+    }
+}

@@ -9,6 +9,8 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use crate::Plan;
+use serde_json::Map;
+
 use crate::host::{Outcome, say};
 use crate::message::Start;
 use crate::notify::{self, READY, STOPPING};
@@ -99,7 +101,9 @@ impl Crew {
             return;
         }
         for index in 0..self.slots.len() {
-            let Some(end) = self.slots[index].process_mut().and_then(Process::end) else { continue };
+            let Some(process) = self.slots[index].process_mut() else { continue };
+            process.hurry(now);
+            let Some(end) = process.end() else { continue };
             self.hear(index, now); // its last words
             let slot = &mut self.slots[index];
             let name = slot.to_string();
@@ -177,6 +181,7 @@ impl Crew {
             connections: 0,
             ready: reason.is_empty(),
             report: &NO_REPORT,
+            rates: Map::new(),
         };
         Status {
             ready: reason.is_empty(),

@@ -38,10 +38,16 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    pub(crate) fn is_address_in_use(&self) -> bool {
+        matches!(self, StartError::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => {
+            StartError::Listen { address, .. } if self.is_address_in_use() => {
                 write!(f, "cannot listen on {address}: the address is in use by another process")
             }
             StartError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),

@@ -12,7 +12,7 @@
 //! | [`child`] | the child's side of it: what every role calls first |
 //! | [`listeners`] | the listening sockets, which outlive every worker |
 //! | [`lock`] | one host per data directory |
-//! | [`control`], [`status`] | what the host answers about itself |
+//! | [`control`], [`status`], [`rates`] | what the host answers about itself |
 //! | [`signals`], [`notify`], [`unix`] | the system's side: signals, systemd, long socket paths |
 //!
 //! # Order of a start
@@ -35,6 +35,7 @@ mod listeners;
 mod lock;
 mod message;
 mod notify;
+mod rates;
 mod restart;
 mod signals;
 mod slot;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::StartError;
-use crate::lock;
+use crate::lock::{self, HOLDER_DIES, Holder};
 
 /// Connections waiting for one worker to accept them; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,21 +37,25 @@ pub struct Listeners {
 impl Listeners {
     /// Opens a socket for each of `workers` on each address; with port 0 all get the same free port.
     ///
-    /// An address in use is an error at once, unless the last host in `data_dir` was killed: its
-    /// orphans are about to die, so they are given three seconds. Touches nothing on disk.
+    /// An address in use is an error at once, unless it may be a killed host in `data_dir` that has
+    /// it: three seconds are given to the orphans of one that is dead, half a second to one that seems
+    /// alive. Touches nothing on disk.
     pub fn open(addresses: &[SocketAddr], workers: u16, data_dir: &Path) -> Result<Listeners, StartError> {
-        let deadline = Instant::now() + ORPHANS_DIE;
+        let begun = Instant::now();
         loop {
-            match Listeners::open_now(addresses, workers) {
-                Err(StartError::Listen { error, .. })
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && Instant::now() < deadline
-                        && lock::was_left_behind(data_dir) =>
-                {
-                    thread::sleep(RETRY);
-                }
+            let fault = match Listeners::open_now(addresses, workers) {
+                Err(fault) if fault.is_address_in_use() => fault,
                 other => return other,
+            };
+            let patience = match lock::holder(data_dir) {
+                Holder::Dead(_) => ORPHANS_DIE,
+                Holder::Living(_) => HOLDER_DIES,
+                Holder::Unknown => Duration::ZERO,
+            };
+            if begun.elapsed() >= patience {
+                return Err(fault);
             }
+            thread::sleep(RETRY);
         }
     }
 

@@ -3,7 +3,7 @@
 //! The lock belongs to the open file, not to a process: the storage child inherits it, so that a
 //! killed supervisor's directory stays locked until its orphaned writer is dead too.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,6 +22,9 @@ use crate::error::StartError;
 const LOCK: &str = "LOCK";
 /// Time for the orphans of a killed host to die.
 const ORPHANS_DIE: Duration = Duration::from_secs(5);
+/// Time for a holder that seems alive to turn out dead: one killed a moment ago still runs until the
+/// kernel gets to it, and one that is just starting has not written its pid yet.
+pub(crate) const HOLDER_DIES: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A locked data directory. Unless released it stays locked until this process, and every process
@@ -35,14 +38,14 @@ pub struct Lock {
 impl Lock {
     /// Locks `data_dir`, which is made (mode 0700) if it is missing.
     ///
-    /// A living holder is an error at once. One that is dead has left orphans behind that still hold
-    /// the lock; they are given five seconds.
+    /// A living holder is an error after half a second. One that is dead has left orphans behind that
+    /// still hold the lock; they are given five seconds.
     pub fn take(data_dir: &Path) -> Result<Lock, StartError> {
         let fault = |path: &Path, error| StartError::DataDir { path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|e| fault(data_dir, e))?;
         let path = data_dir.join(LOCK);
         let mut file = open(&path).map_err(|e| fault(&path, e))?;
-        let deadline = Instant::now() + ORPHANS_DIE;
+        let begun = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut file) => {
@@ -53,7 +56,8 @@ impl Lock {
                 Err((_, errno)) => return Err(fault(&path, errno.into())),
             }
             let holder = read_holder(&mut file);
-            if matches!(holder, Holder::Living(_)) || Instant::now() >= deadline {
+            let patience = if matches!(holder, Holder::Dead(_)) { ORPHANS_DIE } else { HOLDER_DIES };
+            if begun.elapsed() >= patience {
                 return Err(StartError::Locked { data_dir: data_dir.to_owned(), pid: holder.pid() });
             }
             thread::sleep(RETRY);
@@ -78,18 +82,20 @@ impl Lock {
     }
 }
 
-/// Whether the last host in `data_dir` was killed: its pid is still in `LOCK`, and it is dead.
-pub fn was_left_behind(data_dir: &Path) -> bool {
+/// Who is named in the lock file of `data_dir`, whether the lock is held or not.
+pub(crate) fn holder(data_dir: &Path) -> Holder {
     match File::open(data_dir.join(LOCK)) {
-        Ok(mut file) => matches!(read_holder(&mut file), Holder::Dead(_)),
-        Err(_) => false,
+        Ok(mut file) => read_holder(&mut file),
+        Err(_) => Holder::Unknown,
     }
 }
 
-enum Holder {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
     Living(i32),
+    /// The host did not end cleanly.
     Dead(i32),
-    /// It has not written its pid yet.
+    /// The last host ended cleanly, or there was none, or it has not written its pid yet.
     Unknown,
 }
 
@@ -112,12 +118,20 @@ fn read_holder(file: &mut File) -> Holder {
     match (read, text.trim().parse::<i32>()) {
         // In a container every life of the host may have the same pid.
         (Ok(_), Ok(pid)) if pid == nix::unistd::getpid().as_raw() => Holder::Dead(pid),
-        (Ok(_), Ok(pid)) if pid > 0 => match signal::kill(Pid::from_raw(pid), None) {
-            Err(Errno::ESRCH) => Holder::Dead(pid),
-            _ => Holder::Living(pid),
-        },
+        (Ok(_), Ok(pid)) if pid > 0 && is_alive(pid) => Holder::Living(pid),
+        (Ok(_), Ok(pid)) if pid > 0 => Holder::Dead(pid),
         _ => Holder::Unknown,
     }
+}
+
+/// A zombie is dead: its parent may take its time to notice, or never do.
+fn is_alive(pid: i32) -> bool {
+    if signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    !matches!(state, Some('Z' | 'X'))
 }
 
 fn write_pid(file: &mut File, pid: Option<u32>) -> io::Result<()> {
@@ -129,7 +143,6 @@ fn write_pid(file: &mut File, pid: Option<u32>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_lock_names_its_holder_and_a_released_one_nobody() {
@@ -155,13 +168,35 @@ mod tests {
     }
 
     #[test]
-    fn only_a_dead_pid_means_an_unclean_end() {
+    fn the_file_says_how_the_last_host_ended() {
         let root = tempfile::tempdir().unwrap();
-        assert!(!was_left_behind(root.path()));
-        for (pid, left_behind) in [("1\n", false), ("", false), ("x", false), ("2147483646\n", true)] {
-            fs::write(root.path().join(LOCK), pid).unwrap();
-            assert_eq!(was_left_behind(root.path()), left_behind, "{pid:?}");
+        assert_eq!(holder(root.path()), Holder::Unknown);
+        let own = nix::unistd::getpid().as_raw();
+        for (text, expected) in [
+            ("1\n", Holder::Living(1)),
+            ("", Holder::Unknown),
+            ("x", Holder::Unknown),
+            ("-5\n", Holder::Unknown),
+            ("2147483646\n", Holder::Dead(2_147_483_646)),
+            (&format!("{own}\n"), Holder::Dead(own)),
+        ] {
+            fs::write(root.path().join(LOCK), text).unwrap();
+            assert_eq!(holder(root.path()), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_process_is_dead_as_soon_as_it_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_alive(pid) {
+            assert!(Instant::now() < deadline, "a zombie counts as alive");
+            thread::sleep(RETRY);
+        }
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+        assert!(is_alive(nix::unistd::getpid().as_raw()));
     }
 
     #[test]

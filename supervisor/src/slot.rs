@@ -86,6 +86,7 @@ impl Slot {
             connections: status::connections(self.report()),
             ready: self.is_ready(),
             report: self.report(),
+            rates: process.map(|process| process.rates().clone()).unwrap_or_default(),
         }
     }
 }

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::NAME;
 use crate::lifeline::{Lifeline, Line};
 use crate::message::{FromChild, Start};
+use crate::rates::Rates;
 use crate::restart::End;
 use crate::status::NO_REPORT;
 
@@ -36,15 +37,23 @@ impl Program {
     }
 }
 
+/// Time between closing the lifeline and ending, for a child that was not told to drain: its last
+/// lines, its destructors.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+
 /// A running child. Dropped, it is killed and waited for: none is ever left behind.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     lifeline: Option<Lifeline>,
+    /// Since when a child that was not told to drain has had no lifeline.
+    leaving_since: Option<Instant>,
+    is_draining: bool,
     started: Instant,
     ready_since: Option<Instant>,
     /// Its last report; an empty object until the first.
     report: Value,
+    rates: Rates,
     ended: bool,
 }
 
@@ -74,9 +83,12 @@ impl Process {
         Ok(Process {
             child,
             lifeline: Some(lifeline),
+            leaving_since: None,
+            is_draining: false,
             started: now,
             ready_since: None,
             report: NO_REPORT.clone(),
+            rates: Rates::default(),
             ended: false,
         })
     }
@@ -91,6 +103,11 @@ impl Process {
 
     pub(crate) fn report(&self) -> &Value {
         &self.report
+    }
+
+    /// How fast the counters of its reports grow.
+    pub(crate) fn rates(&self) -> &Map<String, Value> {
+        self.rates.current()
     }
 
     /// For how long it has run.
@@ -108,8 +125,7 @@ impl Process {
         self.lifeline.as_ref().map(Lifeline::as_fd)
     }
 
-    /// Takes in what the child has said. A child that closed its lifeline is dying or cannot be
-    /// led any more, so it is killed; that leaves the exit code of a dying one as it is.
+    /// Takes in what the child has said. One that breaks the protocol is killed.
     pub(crate) fn receive(&mut self, now: Instant) -> Vec<News> {
         let Some(lifeline) = &mut self.lifeline else { return Vec::new() };
         let (messages, line) = lifeline.receive();
@@ -121,22 +137,37 @@ impl Process {
                     self.ready_since = Some(now);
                     news.push(News::Ready);
                 }
-                FromChild::Report(report) => self.report = report,
+                FromChild::Report(report) => {
+                    self.rates.take(&report, now);
+                    self.report = report;
+                }
             }
         }
         match line {
             Line::Open => return news,
-            Line::Closed => {}
-            Line::Broken(how) => news.push(News::Broken(how)),
+            Line::Closed => self.leaving_since = (!self.is_draining).then_some(now),
+            Line::Broken(how) => {
+                news.push(News::Broken(how));
+                self.kill();
+            }
         }
         self.lifeline = None;
-        self.kill();
         news
     }
 
-    /// Tells it to drain; a child that cannot be told is killed.
+    /// Tells it to drain; a child that cannot be told is killed. One that is leaving already is left
+    /// to it.
     pub(crate) fn drain(&mut self) {
-        if self.lifeline.as_ref().is_none_or(|lifeline| lifeline.drain().is_err()) {
+        let Some(lifeline) = &self.lifeline else { return };
+        match lifeline.drain() {
+            Ok(()) => self.is_draining = true,
+            Err(_) => self.kill(),
+        }
+    }
+
+    /// Kills a child that closed its lifeline, so that it cannot be led any more, and does not end.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if self.leaving_since.is_some_and(|since| now.saturating_duration_since(since) >= LEAVE_TIME) {
             self.kill();
         }
     }

@@ -38,6 +38,7 @@ pub(crate) struct ProcessStatus<'a> {
     pub(crate) connections: u64,
     pub(crate) ready: bool,
     pub(crate) report: &'a Value,
+    pub(crate) rates: Map<String, Value>,
 }
 
 /// `connections` of a report; 0 where it has none.

@@ -1,0 +1,163 @@
+//! Makes the users and rooms of a run over REST.
+//!
+//! Names carry the run's random number, so one living server can be measured again and again. One
+//! user more than asked for owns the rooms and never connects: a room's creator is always in it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Client};
+use crate::plan::Plan;
+
+/// Users in one call.
+const USERS_PER_CALL: usize = 200;
+
+/// Calls under way at once, so that a server that hashes passwords can use two cores.
+const CALLS: usize = 2;
+
+/// Participants in one call; rooms are put together until they hold about so many.
+const PARTICIPANTS_PER_CALL: usize = 10_000;
+
+/// Bytes of an unexpected answer that are told.
+const SAMPLE_BYTES: usize = 200;
+
+/// What was made.
+pub struct Population {
+    /// Token of each user of the plan, in order.
+    pub tokens: Vec<String>,
+    /// Id of each room of the plan, in order.
+    pub room_ids: Vec<String>,
+    /// How fast it went.
+    pub pace: Pace,
+}
+
+/// Users and rooms made per second.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Pace {
+    /// Users signed up per second.
+    pub signups_per_s: f64,
+    /// Users logged in per second.
+    pub logins_per_s: f64,
+    /// Rooms made per second; 0 when there are none.
+    pub rooms_per_s: f64,
+}
+
+#[derive(Deserialize)]
+struct Login {
+    username: String,
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct MadeRoom {
+    #[serde(rename = "roomId")]
+    room_id: String,
+    name: String,
+}
+
+/// Signs up and logs in all users and makes all rooms, or says what the server did not do.
+pub fn populate(plan: &Plan) -> Result<Population, String> {
+    let names: Vec<String> = (0..=plan.users).map(|user| plan.name_of(user)).collect(); // the last is the owner
+    let mut pace = Pace::default();
+    let begun = Instant::now();
+    in_batches(plan.target, &names, "/api/auth/signup-batch", |_: Value| Ok(()))?;
+    pace.signups_per_s = names.len() as f64 / begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let mut logins: HashMap<String, String> =
+        in_batches(plan.target, &names, "/api/auth/login-batch", |mut answer: Value| {
+            serde_json::from_value::<Vec<Login>>(answer["results"].take()).map_err(|why| why.to_string())
+        })?
+        .into_iter()
+        .flatten()
+        .map(|login| (login.username, login.token))
+        .collect();
+    pace.logins_per_s = names.len() as f64 / begun.elapsed().as_secs_f64();
+    let mut tokens = names
+        .iter()
+        .map(|name| logins.remove(name).ok_or_else(|| format!("the server gave {name} no token")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let owner = tokens.pop().unwrap_or_default();
+    let begun = Instant::now();
+    let room_ids = make_rooms(plan, &names, &owner)?;
+    pace.rooms_per_s = room_ids.len() as f64 / begun.elapsed().as_secs_f64();
+    Ok(Population { tokens, room_ids, pace })
+}
+
+/// Posts all names in batches over a few connections; gives what `read` makes of each answer.
+fn in_batches<T: Send>(
+    target: SocketAddr,
+    names: &[String],
+    path: &str,
+    read: impl Fn(Value) -> Result<T, String> + Sync,
+) -> Result<Vec<T>, String> {
+    let batches: Vec<&[String]> = names.chunks(USERS_PER_CALL).collect();
+    let one_line = |first: usize| {
+        let mut client = Client::new(target);
+        let own = batches.iter().skip(first).step_by(CALLS);
+        own.map(|batch| read(post(&mut client, path, None, &credentials(batch))?))
+            .collect::<Result<Vec<T>, String>>()
+    };
+    thread::scope(|scope| {
+        let lines: Vec<_> =
+            (0..CALLS.min(batches.len())).map(|first| scope.spawn(move || one_line(first))).collect();
+        let mut all = vec![];
+        for line in lines {
+            all.extend(line.join().unwrap_or_else(|_| Err("a thread of the load tester panicked".into()))?);
+        }
+        Ok(all)
+    })
+}
+
+fn credentials(names: &[String]) -> Value {
+    let users: Vec<Value> =
+        names.iter().map(|name| json!({"username": name, "password": password(name)})).collect();
+    json!({ "users": users })
+}
+
+fn password(name: &str) -> String {
+    format!("Pw-{name}-1")
+}
+
+fn make_rooms(plan: &Plan, names: &[String], owner: &str) -> Result<Vec<String>, String> {
+    let mut client = Client::new(plan.target);
+    let mut made = HashMap::new();
+    let room_name = |room: u32| format!("b{:08x}r{room}", plan.run);
+    let per_call = PARTICIPANTS_PER_CALL.div_ceil(plan.users.div_ceil(plan.rooms.max(1)).max(1) as usize);
+    let rooms: Vec<u32> = (0..plan.rooms).collect();
+    for batch in rooms.chunks(per_call) {
+        let described = batch.iter().map(|&room| {
+            let members =
+                names[..plan.users as usize].iter().skip(room as usize).step_by(plan.rooms as usize);
+            json!({"name": room_name(room), "participants": members.collect::<Vec<_>>()})
+        });
+        let body = json!({"rooms": described.collect::<Vec<_>>()});
+        let mut answer = post(&mut client, "/api/chatrooms-batch", Some(owner), &body)?;
+        let created: Vec<MadeRoom> =
+            serde_json::from_value(answer["created"].take()).map_err(|why| why.to_string())?;
+        made.extend(created.into_iter().map(|room| (room.name, room.room_id)));
+    }
+    let missing = |room| format!("the server did not make room {}", room_name(room));
+    rooms.iter().map(|&room| made.remove(&room_name(room)).ok_or_else(|| missing(room))).collect()
+}
+
+/// One call that must succeed for every entry.
+fn post(client: &mut Client, path: &str, token: Option<&str>, body: &Value) -> Result<Value, String> {
+    let text = serde_json::to_vec(body).map_err(|why| why.to_string())?;
+    let Answer { status, body } =
+        client.post(path, token, &text).map_err(|why| format!("POST {path}: {why}"))?;
+    let sample = || String::from_utf8_lossy(&body[..body.len().min(SAMPLE_BYTES)]).into_owned();
+    if !(200..300).contains(&status) {
+        return Err(format!("POST {path} was answered with {status}: {}", sample()));
+    }
+    let answer: Value = serde_json::from_slice(&body)
+        .map_err(|why| format!("POST {path} was not answered with JSON ({why}): {}", sample()))?;
+    match answer["errors"].as_array().and_then(|errors| errors.first()) {
+        Some(first) => Err(format!("POST {path} was refused in part: {first}")),
+        None => Ok(answer),
+    }
+}

@@ -1,0 +1,127 @@
+//! How the outcome is told: a few lines for people, correctness first, and JSON.
+
+use std::fmt::{self, Display};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::report::{Correctness, Messages, Percentiles, Report, Server};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+impl Report {
+    /// Prints the summary, and writes the JSON where it was wished for: `-` is stdout, which is
+    /// then left to it alone.
+    pub fn publish(&self, json: Option<&Path>) -> io::Result<()> {
+        let Some(path) = json else {
+            return write!(io::stdout(), "{self}");
+        };
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        if path == Path::new("-") {
+            write!(io::stderr(), "{self}")?;
+            return io::stdout().write_all(text.as_bytes());
+        }
+        write!(io::stdout(), "{self}")?;
+        let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
+        fs::write(path, text).map_err(named)
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.correctness)?;
+        let asked = &self.plan;
+        writeln!(f, "{} on {}: {} users, {} rooms", self.scenario, self.target, asked.users, asked.rooms)?;
+        let setup = &self.setup;
+        let (signups, logins, rooms) = (setup.signups_per_s, setup.logins_per_s, setup.rooms_per_s);
+        writeln!(f, "setup        {signups:.0} signups/s, {logins:.0} logins/s, {rooms:.0} rooms/s")?;
+        let connections = &self.connections;
+        let broken = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
+        writeln!(
+            f,
+            "connections  {} ready, {} failed, {} broken; {:.0}/s",
+            connections.connected,
+            broken(&connections.failed),
+            broken(&connections.dropped),
+            connections.connects_per_s,
+        )?;
+        writeln!(f, "handshake    {}", connections.handshake_ms)?;
+        if let Some(messages) = &self.messages {
+            write!(f, "{messages}")?;
+        }
+        if let Some(server) = &self.server {
+            write!(f, "{server}")?;
+        }
+        writeln!(f, "generator    {:.2} CPU s in {:.1} s", self.generator_cpu_s, asked.duration_s)
+    }
+}
+
+impl Display for Correctness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Correctness { lost, duplicated, out_of_order, foreign, unanswered, .. } = self;
+        write!(f, "lost {lost}, duplicated {duplicated}, out of order {out_of_order}, foreign {foreign}")?;
+        if *unanswered > 0 {
+            write!(f, "; unanswered {unanswered}")?;
+        }
+        for (kind, examples) in self.examples.iter().filter(|(_, examples)| !examples.is_empty()) {
+            write!(f, "\n  {}:", kind.replace('_', " "))?;
+            for example in examples {
+                write!(f, "\n    {} in room {}: {}", example.who, example.room, example.what)?;
+                if let Some(number) = example.message {
+                    write!(f, ", message {number}")?;
+                }
+                if let Some(seq) = example.seq {
+                    write!(f, ", seq {seq}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Messages { sent, acked, refused, unsent, delivered, late, lag_ms_max, .. } = self;
+        writeln!(
+            f,
+            "messages     {sent} sent, {acked} acked, {refused} refused, {unsent} unsent, {delivered} delivered"
+        )?;
+        writeln!(f, "sending      {late} late by more than 1 ms, {lag_ms_max:.1} ms at most")?;
+        writeln!(f, "acks         {:.0}/s; {}", self.acks_per_s, self.ack_ms)?;
+        writeln!(f, "deliveries   {:.0}/s; {}", self.deliveries_per_s, self.delivery_ms)?;
+        for (what, count) in self.refusals.iter().chain(&self.other_packets) {
+            writeln!(f, "  {count} × {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server       {:.2} CPU s", self.cpu_s)?;
+        if let Some(cost) = self.cpu_s_per_million_deliveries {
+            write!(f, ", {cost:.2} per million deliveries")?;
+        }
+        if let Some(cost) = self.cpu_s_per_million_acks {
+            write!(f, ", {cost:.2} per million acks")?;
+        }
+        let [idle, connected, end] = [self.rss_bytes_idle, self.rss_bytes_connected, self.rss_bytes_end]
+            .map(|bytes| bytes as f64 / MIB);
+        let each = self.rss_bytes_per_connection;
+        writeln!(
+            f,
+            "\nmemory       {idle:.1} MiB idle, {connected:.1} connected ({each:.0} bytes each), {end:.1} end"
+        )
+    }
+}
+
+impl Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Percentiles { p50, p90, p99, p99_9, p99_99, max, .. } = self;
+        write!(
+            f,
+            "ms p50 {p50:.2} p90 {p90:.2} p99 {p99:.2} p99.9 {p99_9:.2} p99.99 {p99_99:.2} max {max:.2}"
+        )
+    }
+}

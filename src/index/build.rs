@@ -1,0 +1,314 @@
+//! Brings the index into step with the logs: from where it stopped, or from nothing.
+//!
+//! The storage writer does this at each start, on the way through what it has to read anyway to
+//! judge the ends of the logs. An index that can't be used is built in a file beside it and then
+//! takes its place, so that readers see a whole one at any time.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::store::{self, LogName, Progress, Store};
+use super::{IndexError, schema};
+use crate::chat::OpId;
+use crate::journal::lines::{BlocksBack, Lines};
+use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
+use crate::journal::recover::{self, Found, From, Scan};
+use crate::journal::{self, JournalError, segment};
+
+/// Bytes at the end of a log that are read at each start even if the index has them already: the
+/// newest records are those a crash or a worn disk spoils, and recent operations are remembered.
+const REREAD_BYTES: u64 = 16 << 20;
+
+/// Records applied in one transaction.
+const STEP_RECORDS: u64 = 50_000;
+
+/// Rooms whose newest message is gathered before it is written.
+const STEP_ROOMS: usize = 100_000;
+
+/// Bytes of an index that is small enough to be checked whole at each start.
+const CHECKED_BYTES: u64 = 32 << 20;
+
+/// Why the index is not in step.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A log can't be read; nothing can be derived from it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The index can't be written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl std::convert::From<io::Error> for BuildError {
+    fn from(error: io::Error) -> BuildError {
+        BuildError::Index(error.into())
+    }
+}
+
+/// What the logs of users and rooms hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Of `users.jsonl`.
+    pub users: Scan,
+    /// Of `chatrooms.jsonl`.
+    pub rooms: Scan,
+}
+
+/// Told of each record near the end of a log: whose operation it is, and where it begins.
+pub type Seen<'a> = dyn FnMut(LogName, OpId, u64) + 'a;
+
+/// Opens the index and brings it into step, building it anew if need be. `last_seq` is the last good
+/// message.
+///
+/// # Errors
+/// A log is damaged, or the index can't be written.
+pub fn open(data_dir: &Path, last_seq: u64, seen: &mut Seen<'_>) -> Result<(Store, Ends), BuildError> {
+    store::make_directory(data_dir)?;
+    match usable(data_dir, last_seq) {
+        Ok(Some(store)) => match catch_up(data_dir, &store, seen) {
+            Err(BuildError::Index(error)) if error.is_damage() => {
+                tracing::warn!(%error, "the index is damaged; building it anew");
+            }
+            done => return done.map(|ends| (store, ends)),
+        },
+        Ok(None) => tracing::info!("there is no index yet; building it"),
+        Err(BuildError::Index(IndexError::Sqlite(error))) if !is_damage(&error) => {
+            return Err(IndexError::Sqlite(error).into());
+        }
+        Err(error) => tracing::warn!(%error, "the index can't be used; building it anew"),
+    }
+    let ends = rebuild(data_dir, seen)?;
+    match Store::open(data_dir)? {
+        Some(store) => Ok((store, ends)),
+        None => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+    // A file cut short is answered with an I/O error in some places.
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase | SystemIoFailure) => true,
+        // A table is missing: it is not an index of ours.
+        Some(rusqlite::ErrorCode::Unknown) => true,
+        _ => false,
+    }
+}
+
+/// The index, if it is sound and was made from these logs. `Ok(None)`: there is none.
+fn usable(data_dir: &Path, last_seq: u64) -> Result<Option<Store>, BuildError> {
+    let Some(store) = Store::open(data_dir)? else {
+        return Ok(None);
+    };
+    let bytes = fs::metadata(schema::file(data_dir))?.len();
+    if bytes <= CHECKED_BYTES && !store.is_sound()? {
+        return Err(unusable("it is damaged"));
+    }
+    for (log, name) in [(LogName::Users, journal::USERS), (LogName::Rooms, journal::ROOMS)] {
+        let progress = store.progress(log)?;
+        if progress.bytes > 0 && record_before(&data_dir.join(name), progress.bytes)? != Some(progress) {
+            return Err(unusable("it was made from other logs"));
+        }
+    }
+    if store.progress(LogName::Messages)?.last > last_seq {
+        return Err(unusable("it knows of messages that are not in the log"));
+    }
+    Ok(Some(store))
+}
+
+fn unusable(why: &str) -> BuildError {
+    io::Error::new(io::ErrorKind::InvalidData, why).into()
+}
+
+/// The record that ends at a byte, as progress.
+fn record_before(path: &Path, byte: u64) -> io::Result<Option<Progress>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if file.metadata()?.len() < byte {
+        return Ok(None);
+    }
+    let mut blocks = BlocksBack::new(&file, byte);
+    let Some((_, block)) = blocks.next_block()? else {
+        return Ok(None);
+    };
+    let Some(lines) = block.strip_suffix(b"\n") else {
+        return Ok(None);
+    };
+    let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let number = record::leading_number(line);
+    Ok(number.map(|last| Progress { last, bytes: byte, sum: record::sum(line) }))
+}
+
+/// Builds the index anew from the logs.
+///
+/// # Errors
+/// A log is damaged, or the index can't be written. The old one, if any, is as it was.
+pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
+    store::make_directory(data_dir)?;
+    let building = schema::directory(data_dir).join("building.sqlite");
+    remove(&building)?;
+    let store = Store::create(&building)?;
+    let ends = catch_up(data_dir, &store, seen)?;
+    store.finish()?;
+    File::open(&building)?.sync_all()?;
+    discard(data_dir)?;
+    fs::rename(&building, schema::file(data_dir))?;
+    File::open(schema::directory(data_dir))?.sync_all()?;
+    Ok(ends)
+}
+
+/// Removes the index; the next start of the storage writer builds it anew.
+///
+/// # Errors
+/// The directory can't be written.
+pub fn discard(data_dir: &Path) -> io::Result<()> {
+    // The database goes first and its side files after it: what is left at any moment is either
+    // whole or not taken for an index.
+    let file = schema::file(data_dir);
+    remove(&file)?;
+    remove(&side_file(&file, "-wal"))?;
+    remove(&side_file(&file, "-shm"))
+}
+
+fn side_file(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Applies what the logs have and the index has not.
+fn catch_up(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
+    let users = catch_up_log::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
+        store.apply_user(record).map(drop)
+    })?;
+    let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, Store::apply_room)?;
+    catch_up_messages(data_dir, store)?;
+    Ok(Ends { users, rooms })
+}
+
+fn catch_up_log<R: Record>(
+    data_dir: &Path,
+    store: &Store,
+    log: LogName,
+    seen: &mut Seen<'_>,
+    apply: impl Fn(&Store, &R) -> Result<(), IndexError>,
+) -> Result<Scan, BuildError> {
+    let path = data_dir.join(if log == LogName::Users { journal::USERS } else { journal::ROOMS });
+    let done = store.progress(log)?;
+    let from = start(&path, done)?;
+    let (mut progress, mut failed) = (done, None);
+    store.begin()?;
+    let scan = recover::scan(&path, from, false, &mut |line, start, next| {
+        let record: R = record::decode(line)?;
+        let found = Found { number: record.rev(), synced: record.synced() };
+        if found.number != next {
+            return Ok(found);
+        }
+        seen(log, record.op(), start);
+        if found.number > done.last && failed.is_none() {
+            progress = Progress { last: next, bytes: start + line.len() as u64 + 1, sum: record::sum(line) };
+            failed = apply(store, &record).and_then(|()| step(store, log, progress)).err();
+        }
+        Ok(found)
+    });
+    if let Some(error) = failed {
+        store.rollback()?;
+        return Err(error.into());
+    }
+    let scan = scan.inspect_err(|_| drop(store.rollback()))?;
+    store.set_progress(log, progress)?;
+    store.commit()?;
+    Ok(scan)
+}
+
+/// Keeps transactions short.
+fn step(store: &Store, log: LogName, progress: Progress) -> Result<(), IndexError> {
+    if progress.last.is_multiple_of(STEP_RECORDS) {
+        store.set_progress(log, progress)?;
+        store.commit()?;
+        store.begin()?;
+    }
+    Ok(())
+}
+
+/// Where to begin reading a log of which the index has `done`.
+fn start(path: &Path, done: Progress) -> Result<From, BuildError> {
+    let begin = From { byte: 0, number: 1 };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(begin),
+        other => other.map_err(JournalError::io(path))?,
+    };
+    let wrap = |source| JournalError::Io { path: path.to_owned(), source };
+    let end = file.metadata().map_err(wrap)?.len();
+    let byte = recover::line_start_before(&file, end.min(done.bytes), REREAD_BYTES).map_err(wrap)?;
+    if byte == 0 {
+        return Ok(begin);
+    }
+    let mut lines = Lines::new(&file, byte);
+    let number = match lines.next_line().map_err(wrap)? {
+        Some(line) => record::leading_number(line.bytes),
+        None => Some(done.last + 1),
+    };
+    match number {
+        Some(number) => Ok(From { byte, number }),
+        None => Err(recover::damaged(&file, path, byte, BadRecord::Shape.to_string()).into()),
+    }
+}
+
+fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+    let done = store.progress(LogName::Messages)?.last;
+    let (mut last, mut heads) = (done, HashMap::new());
+    let segments = segment::since(segment::list(data_dir)?, done)?;
+    let newest = segments.last().map_or(0, |segment| segment.number);
+    for segment in segments {
+        let path = &segment.path;
+        let wrap = |source| JournalError::Io { path: path.clone(), source };
+        let file = File::open(path).map_err(wrap)?;
+        let end = file.metadata().map_err(wrap)?.len();
+        let mut lines = Lines::new(&file, segment::find_after(&file, end, done).map_err(wrap)?);
+        while let Some(line) = lines.next_line().map_err(wrap)? {
+            match record::decode_message(line.bytes) {
+                Ok(message) if line.finished => {
+                    last = message.seq;
+                    note(&mut heads, &message.room_id, message.seq);
+                }
+                // Recovery judges the newest file.
+                _ if segment.number == newest => break,
+                Ok(_) => return Err(recover::damaged(&file, path, line.start, "no end".into()).into()),
+                Err(bad) => return Err(recover::damaged(&file, path, line.start, bad.to_string()).into()),
+            }
+            if heads.len() >= STEP_ROOMS {
+                write_heads(store, &mut heads, last)?;
+            }
+        }
+    }
+    write_heads(store, &mut heads, last)
+}
+
+fn note(heads: &mut HashMap<String, u64>, room_id: &str, seq: u64) {
+    match heads.get_mut(room_id) {
+        Some(head) => *head = seq,
+        None => drop(heads.insert(room_id.to_owned(), seq)),
+    }
+}
+
+fn write_heads(store: &Store, heads: &mut HashMap<String, u64>, last: u64) -> Result<(), BuildError> {
+    store.begin()?;
+    for (room_id, seq) in heads.drain() {
+        store.set_last_seq(&room_id, seq)?;
+    }
+    store.set_progress(LogName::Messages, Progress { last, ..Progress::default() })?;
+    store.commit()?;
+    Ok(())
+}

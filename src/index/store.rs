@@ -1,0 +1,299 @@
+//! The index's one writing connection: applies records, answers what must be known to judge a
+//! change, and remembers how far in the logs it is.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::{IndexError, schema};
+use crate::chat::UserId;
+use crate::journal::record::{RoomChange, RoomRecord, UserRecord};
+
+/// KiB of pages the writing connection keeps.
+const WRITER_CACHE_KIB: i64 = 8_192;
+
+/// Statements it keeps prepared.
+const STATEMENTS: usize = 32;
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogName {
+    /// `users.jsonl`
+    Users,
+    /// `chatrooms.jsonl`
+    Rooms,
+    /// The messages; only the last `seq` is kept.
+    Messages,
+}
+
+/// How much of a log is in the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Number of the last record.
+    pub last: u64,
+    /// Where it ends.
+    pub bytes: u64,
+    /// Sum of its line: tells this log from another one of the same length.
+    pub sum: u32,
+}
+
+/// A room as it must be known to judge a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomState {
+    /// Its key in the index.
+    pub key: i64,
+    /// Anybody may join.
+    pub open: bool,
+    /// How many are in it.
+    pub members: u64,
+}
+
+/// The writing connection.
+pub struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the index of a data directory for writing; `None`: there is none yet.
+    ///
+    /// # Errors
+    /// There is one that can't be used.
+    pub fn open(data_dir: &Path) -> Result<Option<Store>, IndexError> {
+        let file = schema::file(data_dir);
+        if !file.try_exists()? {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
+        schema::check_version(&store.connection)?;
+        // Survives a crash of the machine whole; what is lost of it is taken from the logs again.
+        store.connection.pragma_update(None, "journal_mode", "WAL")?;
+        store.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        Ok(Some(store))
+    }
+
+    /// Makes an empty index in a file that nobody else knows yet; it is not safe from crashes until
+    /// [`Store::finish`].
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn create(file: &Path) -> Result<Store, IndexError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
+        store.connection.pragma_update(None, "journal_mode", "OFF")?;
+        store.connection.pragma_update(None, "synchronous", "OFF")?;
+        store.connection.execute_batch(schema::TABLES)?;
+        Ok(store)
+    }
+
+    fn with(connection: Connection) -> Result<Store, IndexError> {
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Store { connection })
+    }
+
+    /// Declares a created index complete.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn finish(self) -> Result<(), IndexError> {
+        self.connection.pragma_update(None, "user_version", schema::VERSION)?;
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.close().map_err(|(_, error)| error)?;
+        Ok(())
+    }
+
+    /// Reads all of the index and says whether it is in order. Takes time in proportion to its size.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn is_sound(&self) -> Result<bool, IndexError> {
+        let answer: String = self.connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+        Ok(answer == "ok")
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// The index can't be written; so for all below.
+    pub fn begin(&self) -> Result<(), IndexError> {
+        Ok(self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)?)
+    }
+
+    /// Makes the transaction visible to readers. On an error it is still open.
+    pub fn commit(&self) -> Result<(), IndexError> {
+        Ok(self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)?)
+    }
+
+    /// Leaves nothing of the transaction, if there is one.
+    pub fn rollback(&self) -> Result<(), IndexError> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        Ok(self.connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)?)
+    }
+
+    /// How much of a log is in the index.
+    pub fn progress(&self, log: LogName) -> Result<Progress, IndexError> {
+        let sql = "SELECT last, bytes, sum FROM progress WHERE log = ?1";
+        let found = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([log.as_str()], |row| {
+                Ok(Progress { last: row.get(0)?, bytes: row.get(1)?, sum: row.get(2)? })
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Remembers how much of a log is in the index.
+    pub fn set_progress(&self, log: LogName, progress: Progress) -> Result<(), IndexError> {
+        let sql = "INSERT OR REPLACE INTO progress (log, last, bytes, sum) VALUES (?1, ?2, ?3, ?4)";
+        let Progress { last, bytes, sum } = progress;
+        self.connection.prepare_cached(sql)?.execute(params![log.as_str(), last, bytes, sum])?;
+        Ok(())
+    }
+
+    /// The highest user number; 0 before the first.
+    pub fn last_user(&self) -> Result<UserId, IndexError> {
+        let sql = "SELECT max(number) FROM users";
+        let last: Option<UserId> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// The number of a user.
+    pub fn user_number(&self, username: &str) -> Result<Option<UserId>, IndexError> {
+        let sql = "SELECT number FROM users WHERE username = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([username], |row| row.get(0)).optional()?)
+    }
+
+    /// A user's name and in how many rooms they are.
+    pub fn user(&self, number: UserId) -> Result<Option<(String, u64)>, IndexError> {
+        let sql = "SELECT username, rooms FROM users WHERE number = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?)
+    }
+
+    /// A room.
+    pub fn room(&self, room_id: &str) -> Result<Option<RoomState>, IndexError> {
+        let sql = "SELECT key, open, members FROM rooms WHERE room_id = ?1";
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(RoomState { key: row.get(0)?, open: row.get(1)?, members: row.get(2)? })
+        };
+        Ok(self.connection.prepare_cached(sql)?.query_row([room_id], row).optional()?)
+    }
+
+    /// Whether a user is in a room.
+    pub fn is_member(&self, room: i64, user: UserId) -> Result<bool, IndexError> {
+        let sql = "SELECT 1 FROM memberships WHERE user = ?1 AND room = ?2";
+        Ok(self.connection.prepare_cached(sql)?.exists(params![user, room])?)
+    }
+
+    /// Applies a record of `users.jsonl`; `false`: the name is taken, and nothing was done.
+    pub fn apply_user(&self, record: &UserRecord) -> Result<bool, IndexError> {
+        let sql = "INSERT INTO users (number, username, password, created_ms) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (username) DO NOTHING";
+        let UserRecord { user_id, username, password, created_at, .. } = record;
+        let done =
+            self.connection.prepare_cached(sql)?.execute(params![user_id, username, password, created_at])?;
+        Ok(done == 1)
+    }
+
+    /// Applies a record of `chatrooms.jsonl`. Records of rooms that are not there, and of members that
+    /// are there already, change nothing.
+    pub fn apply_room(&self, record: &RoomRecord) -> Result<(), IndexError> {
+        match &record.change {
+            RoomChange::Created { room_id, name, open, created_by, members, .. } => {
+                // The record's number makes a key that a rebuilt index gives again.
+                let sql = "INSERT INTO rooms (key, room_id, name, open, created_by, created_ms, members)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
+                let values = params![record.rev, room_id, name, open, created_by, record.at];
+                self.connection.prepare_cached(sql)?.execute(values)?;
+                self.add_members(self.connection.last_insert_rowid(), record.rev, members)
+            }
+            RoomChange::Joined { room_id, users, .. } => match self.room(room_id)? {
+                Some(room) => self.add_members(room.key, record.rev, users),
+                None => Ok(()),
+            },
+            RoomChange::Left { room_id, user, deleted, .. } => match self.room(room_id)? {
+                Some(room) => self.remove_member(room.key, *user, *deleted),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn add_members(&self, room: i64, rev: u64, users: &[UserId]) -> Result<(), IndexError> {
+        let index = &self.connection;
+        let mut membership = index
+            .prepare_cached("INSERT OR IGNORE INTO memberships (user, room, joined) VALUES (?1, ?2, ?3)")?;
+        let mut member =
+            index.prepare_cached("INSERT INTO members (room, joined, user) VALUES (?1, ?2, ?3)")?;
+        let mut user_row = index.prepare_cached("UPDATE users SET rooms = rooms + 1 WHERE number = ?1")?;
+        let first = i64::try_from(rev).unwrap_or(i64::MAX >> JOINED_BITS) << JOINED_BITS;
+        let mut added = 0;
+        for (joined, user) in (first..).zip(users) {
+            if membership.execute(params![user, room, joined])? == 1 {
+                member.execute(params![room, joined, user])?;
+                user_row.execute([user])?;
+                added += 1;
+            }
+        }
+        let sql = "UPDATE rooms SET members = members + ?2 WHERE key = ?1";
+        index.prepare_cached(sql)?.execute(params![room, added])?;
+        Ok(())
+    }
+
+    fn remove_member(&self, room: i64, user: UserId, deleted: bool) -> Result<(), IndexError> {
+        let index = &self.connection;
+        let sql = "DELETE FROM memberships WHERE user = ?1 AND room = ?2 RETURNING joined";
+        let joined: Option<i64> =
+            index.prepare_cached(sql)?.query_row(params![user, room], |row| row.get(0)).optional()?;
+        if let Some(joined) = joined {
+            let sql = "DELETE FROM members WHERE room = ?1 AND joined = ?2";
+            index.prepare_cached(sql)?.execute(params![room, joined])?;
+            index.prepare_cached("UPDATE users SET rooms = rooms - 1 WHERE number = ?1")?.execute([user])?;
+            let sql = "UPDATE rooms SET members = members - 1 WHERE key = ?1";
+            index.prepare_cached(sql)?.execute([room])?;
+        }
+        if deleted {
+            index.prepare_cached("DELETE FROM rooms WHERE key = ?1")?.execute([room])?;
+        }
+        Ok(())
+    }
+
+    /// Raises the newest message of a room.
+    pub fn set_last_seq(&self, room_id: &str, seq: u64) -> Result<(), IndexError> {
+        let sql = "UPDATE rooms SET last_seq = ?2 WHERE room_id = ?1 AND last_seq < ?2";
+        self.connection.prepare_cached(sql)?.execute(params![room_id, seq])?;
+        Ok(())
+    }
+}
+
+/// Places within one record that `joined` has room for: more than one call may name.
+const JOINED_BITS: u32 = 18;
+
+impl LogName {
+    fn as_str(self) -> &'static str {
+        match self {
+            LogName::Users => "users",
+            LogName::Rooms => "rooms",
+            LogName::Messages => "messages",
+        }
+    }
+}
+
+/// Makes the index's directory, private to this user.
+///
+/// # Errors
+/// It is not there and can't be made.
+pub fn make_directory(data_dir: &Path) -> Result<(), IndexError> {
+    let directory = schema::directory(data_dir);
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => Ok(other?),
+    }
+}

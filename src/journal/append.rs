@@ -1,0 +1,296 @@
+//! Appending to logs, and what happens when the disk refuses.
+//!
+//! A failed write or sync is never tried again on the same handle: the kernel may have dropped the
+//! pages and answer the next sync with success. The handle is dropped instead, and [`Log::heal`]
+//! opens the file anew, cuts it back to the last accepted record and writes anew what was accepted
+//! without being known to be durable. Until that succeeds, nothing is appended.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, LogFile};
+use super::lines::Lines;
+use super::record;
+use super::segment::Segment;
+
+/// Bytes written at a time when records are written anew.
+const REWRITE_BYTES: usize = 256 << 10;
+
+/// Bytes written to find out whether a disk takes writes: a page, so that a full disk shows.
+const PROBE_BYTES: usize = 4 << 10;
+
+/// One file being appended to.
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// `None` after a failure.
+    file: Option<Box<dyn LogFile>>,
+    /// Bytes of accepted records: where the next is written.
+    end: u64,
+    /// Bytes known to be durable, at most `end`.
+    synced: u64,
+}
+
+impl Log {
+    /// An existing file whose records up to byte `end` are good and up to byte `synced` durable. It
+    /// has to be healed before it can be appended to.
+    pub fn broken(disk: Arc<dyn Disk>, path: PathBuf, end: u64, synced: u64) -> Log {
+        Log { disk, path, file: None, end, synced }
+    }
+
+    /// A new, empty file that will be there after a crash.
+    ///
+    /// # Errors
+    /// The disk refused. The file may exist.
+    pub fn create(disk: Arc<dyn Disk>, path: PathBuf) -> io::Result<Log> {
+        let mut file = disk.create(&path)?;
+        file.sync()?;
+        disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(Log { disk, path, file: Some(file), end: 0, synced: 0 })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of accepted records.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether all accepted records are known to be durable.
+    pub fn is_synced(&self) -> bool {
+        self.synced == self.end
+    }
+
+    /// Whether [`Log::heal`] must succeed before anything is appended.
+    pub fn is_broken(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Appends whole records. Accepted when written or, with `sync`, when durable.
+    ///
+    /// # Errors
+    /// None of the records is accepted, and the log is broken.
+    pub fn append(&mut self, records: &[u8], sync: bool) -> io::Result<()> {
+        let Some(file) = self.file.as_mut() else {
+            return Err(io::Error::other("the log is not open"));
+        };
+        let end = self.end + records.len() as u64;
+        let mut result = write_all(file.as_mut(), records, self.end);
+        if sync && result.is_ok() {
+            result = file.sync();
+        }
+        match result {
+            Ok(()) => {
+                self.end = end;
+                if sync {
+                    self.synced = end;
+                }
+            }
+            Err(_) => self.file = None,
+        }
+        result
+    }
+
+    /// Makes all accepted records durable.
+    ///
+    /// # Errors
+    /// The log is broken; healing it writes them anew.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if self.is_synced() {
+            return Ok(());
+        }
+        let Some(file) = self.file.as_mut() else {
+            return Err(io::Error::other("the log is not open"));
+        };
+        let result = file.sync();
+        match result {
+            Ok(()) => self.synced = self.end,
+            Err(_) => self.file = None,
+        }
+        result
+    }
+
+    /// Takes back what was accepted behind byte `end`. The log is broken until it is healed.
+    pub fn take_back(&mut self, end: u64) {
+        self.file = None;
+        self.end = self.end.min(end);
+        self.synced = self.synced.min(end);
+    }
+
+    /// Makes a broken log fit to be appended to: opens it anew, cuts it behind the last accepted
+    /// record, and makes all accepted records durable.
+    ///
+    /// # Errors
+    /// The log is as broken as before.
+    pub fn heal(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let mut file = self.disk.open(&self.path)?;
+        file.set_len(self.end)?;
+        self.rewrite(file.as_mut())?;
+        file.sync()?;
+        self.synced = self.end;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Finds out whether a disk that failed takes writes again, without leaving anything behind.
+    ///
+    /// # Errors
+    /// It does not. The log is broken.
+    pub fn probe(&mut self) -> io::Result<()> {
+        self.heal()?;
+        let Some(file) = self.file.as_mut() else {
+            return Err(io::Error::other("the log is not open"));
+        };
+        // Should the process end in between, recovery finds an unfinished write and cuts it.
+        let result = write_all(file.as_mut(), &[b'?'; PROBE_BYTES], self.end)
+            .and_then(|()| file.sync())
+            .and_then(|()| file.set_len(self.end))
+            .and_then(|()| file.sync());
+        if result.is_err() {
+            self.file = None;
+            // Nothing of the probe may stay for readers to stumble over, if that can be had.
+            let _ = self.heal();
+        }
+        result
+    }
+
+    /// Writes the records that are not known to be durable over themselves: what the kernel has
+    /// given up on writing becomes new to it.
+    fn rewrite(&self, file: &mut dyn LogFile) -> io::Result<()> {
+        if self.is_synced() {
+            return Ok(());
+        }
+        let source = File::open(&self.path)?;
+        let mut lines = Lines::up_to(&source, self.synced, self.end);
+        let mut place = self.synced;
+        let mut records = Vec::new();
+        while let Some(line) = lines.next_line()? {
+            if record::check(line.bytes).is_err() || !line.finished {
+                let text = format!("an accepted record at byte {} is gone", line.start);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            records.extend_from_slice(line.bytes);
+            records.push(b'\n');
+            if records.len() >= REWRITE_BYTES {
+                write_all(file, &records, place)?;
+                place = line.end;
+                records.clear();
+            }
+        }
+        write_all(file, &records, place)
+    }
+}
+
+fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, place) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                place += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The messages' files: the newest is appended to, and followed by another when it is full.
+pub struct Segments {
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    /// Number of the newest file.
+    number: u64,
+    /// Records in it.
+    records: u64,
+    log: Log,
+    /// Records of a full file.
+    per_file: u64,
+}
+
+impl Segments {
+    /// Goes on with a file that recovery has found to hold `records` good ones.
+    pub fn resume(
+        disk: Arc<dyn Disk>,
+        data_dir: PathBuf,
+        number: u64,
+        records: u64,
+        log: Log,
+        per_file: u64,
+    ) -> Segments {
+        Segments { disk, data_dir, number, records, log, per_file: per_file.max(1) }
+    }
+
+    /// Records that one call of [`Segments::append`] may bring: what is left of the file.
+    pub fn room(&self) -> u64 {
+        if self.is_full() { self.per_file } else { self.per_file - self.records }
+    }
+
+    /// The newest file, its number and its records.
+    pub fn newest(&self) -> (&Log, u64, u64) {
+        (&self.log, self.number, self.records)
+    }
+
+    /// Appends `count` whole records, at most [`Segments::room`], to one file.
+    ///
+    /// # Errors
+    /// None of them is accepted; [`Segments::heal`] must succeed before the next call.
+    pub fn append(&mut self, records: &[u8], count: u64, sync: bool) -> io::Result<()> {
+        if self.is_full() {
+            self.roll()?;
+        }
+        self.log.append(records, sync)?;
+        self.records += count;
+        Ok(())
+    }
+
+    /// Makes all accepted records durable.
+    ///
+    /// # Errors
+    /// As [`Log::sync`].
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.log.sync()
+    }
+
+    /// As [`Log::heal`].
+    ///
+    /// # Errors
+    /// As [`Log::heal`].
+    pub fn heal(&mut self) -> io::Result<()> {
+        self.log.heal()
+    }
+
+    /// As [`Log::probe`].
+    ///
+    /// # Errors
+    /// As [`Log::probe`].
+    pub fn probe(&mut self) -> io::Result<()> {
+        self.log.probe()
+    }
+
+    /// Whether the next call of [`Segments::append`] begins a new file, which makes durable all that
+    /// was accepted before.
+    pub fn is_full(&self) -> bool {
+        self.records >= self.per_file
+    }
+
+    /// A full file is durable, whatever the policy, before there is a next one: so damage in any but
+    /// the newest file is never an unfinished write.
+    fn roll(&mut self) -> io::Result<()> {
+        self.log.sync()?;
+        let next = Segment::at(&self.data_dir, self.number + 1);
+        self.log = Log::create(self.disk.clone(), next.path)?;
+        self.number = next.number;
+        self.records = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! What a change of users or rooms does, and when it is refused.
+//!
+//! Each entry is judged by the index as it stands in the open transaction, so it sees what the
+//! entries before it did; then it becomes a record, which is applied to the index and encoded for
+//! the log by the same steps whatever the change. Nothing here is durable yet.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::catchup::{self, RoomFrames};
+use super::repeats::{self, Repeats};
+use crate::chat::rules::PARTICIPANTS_PER_CALL;
+use crate::chat::{Code, OpId, Refusal, UserId};
+use crate::index::IndexError;
+use crate::index::store::{LogName, RoomState, Store};
+use crate::journal::JournalError;
+use crate::journal::record::{self, RoomChange, RoomRecord, UserEvent, UserRecord};
+use crate::link::frame::{Change, NewRoom, NewUser, Outcome};
+
+/// Names a refusal mentions, at most.
+const NAMES_MENTIONED: usize = 10;
+
+/// Why nothing can be said about a change.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The index can't be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A log can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A log can't be written.
+    #[error("{0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// The ends of the two logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Last record of `users.jsonl`.
+    pub users: u64,
+    /// Last record of `chatrooms.jsonl`.
+    pub rooms: u64,
+    /// The highest user number.
+    pub last_user: UserId,
+}
+
+/// What changes are judged by.
+pub struct Judge<'a> {
+    /// The index, in an open transaction.
+    pub store: &'a Store,
+    /// Earlier operations.
+    pub repeats: &'a Repeats,
+    /// Where they can be read again: users and rooms.
+    pub paths: [&'a Path; 2],
+    /// Rooms one user may be in.
+    pub rooms_per_user: u64,
+    /// Unix time in milliseconds.
+    pub now_ms: i64,
+    /// The last message published.
+    pub after_seq: u64,
+    /// What is durable of the two logs.
+    pub durable: Ends,
+}
+
+/// Changes that will be made durable together.
+pub struct Step {
+    /// The logs' ends behind them.
+    pub ends: Ends,
+    /// Lines for `users.jsonl`.
+    pub users: Vec<u8>,
+    /// Lines for `chatrooms.jsonl`.
+    pub rooms: Vec<u8>,
+    /// What workers will be told.
+    pub frames: RoomFrames,
+    /// Whose records begin at which byte of the lines.
+    pub places: Vec<(LogName, OpId, u64)>,
+}
+
+type Judged<T> = Result<Result<T, Refusal>, Failure>;
+
+/// Leaves with a refusal.
+macro_rules! allowed {
+    ($judged:expr) => {
+        match $judged {
+            Ok(value) => value,
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    };
+}
+
+impl Step {
+    /// Nothing yet.
+    pub fn new(ends: Ends) -> Step {
+        Step { ends, users: Vec::new(), rooms: Vec::new(), frames: RoomFrames::default(), places: Vec::new() }
+    }
+
+    /// Judges a change and does what is allowed of it.
+    ///
+    /// # Errors
+    /// The whole step must be given up.
+    pub fn apply(&mut self, judge: &Judge<'_>, op: OpId, change: Change) -> Judged<Outcome> {
+        match change {
+            Change::CreateUsers(users) => self.create_users(judge, op, users).map(Ok),
+            Change::CreateRooms { creator, rooms } => self.create_rooms(judge, op, creator, rooms),
+            Change::Invite { room_id, by, participants } => {
+                if judge.did(op) {
+                    return Ok(Ok(Outcome::Ok));
+                }
+                self.invite(judge, op, room_id, by, &participants)
+            }
+            Change::Join { room_id, user } => {
+                if judge.did(op) {
+                    return Ok(Ok(Outcome::Ok));
+                }
+                self.join(judge, op, room_id, user)
+            }
+            Change::Leave { room_id, user } => {
+                if judge.did(op) {
+                    return Ok(Ok(Outcome::Ok));
+                }
+                self.leave(judge, op, room_id, user)
+            }
+        }
+    }
+
+    fn create_users(&mut self, judge: &Judge<'_>, op: OpId, users: Vec<NewUser>) -> Result<Outcome, Failure> {
+        let mut done: HashMap<String, UserId> = match judge.repeats.find(LogName::Users, op) {
+            Some(byte) => repeats::read::<UserRecord>(judge.paths[0], byte, op)?
+                .into_iter()
+                .map(|record| (record.username, record.user_id))
+                .collect(),
+            None => HashMap::new(),
+        };
+        let mut outcomes = Vec::with_capacity(users.len());
+        for NewUser { username, password } in users {
+            if let Some(number) = done.remove(&username) {
+                outcomes.push(Ok(number));
+                continue;
+            }
+            let record = UserRecord {
+                rev: self.ends.users + 1,
+                event: UserEvent::Created,
+                op,
+                user_id: self.ends.last_user + 1,
+                username,
+                password,
+                created_at: judge.now_ms,
+                synced: judge.durable.users,
+            };
+            if judge.store.apply_user(&record)? {
+                self.places.push((LogName::Users, op, self.users.len() as u64));
+                record::encode(&record, &mut self.users);
+                self.ends.users = record.rev;
+                self.ends.last_user = record.user_id;
+                outcomes.push(Ok(record.user_id));
+            } else {
+                outcomes.push(Err(Refusal::new(Code::UsernameTaken, "Username already exists")));
+            }
+        }
+        Ok(Outcome::Users(outcomes))
+    }
+
+    fn create_rooms(
+        &mut self,
+        judge: &Judge<'_>,
+        op: OpId,
+        creator: UserId,
+        rooms: Vec<NewRoom>,
+    ) -> Judged<Outcome> {
+        let done: HashSet<String> = match judge.repeats.find(LogName::Rooms, op) {
+            Some(byte) => repeats::read::<RoomRecord>(judge.paths[1], byte, op)?
+                .into_iter()
+                .filter_map(|record| match record.change {
+                    RoomChange::Created { room_id, .. } => Some(room_id),
+                    _ => None,
+                })
+                .collect(),
+            None => HashSet::new(),
+        };
+        if judge.store.user(creator)?.is_none() {
+            return Ok(Err(Refusal::new(Code::Unauthorized, "There is no such user")));
+        }
+        let mut outcomes = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            if done.contains(&room.room_id) {
+                outcomes.push(Ok(()));
+            } else {
+                outcomes.push(self.create_room(judge, op, creator, room)?);
+            }
+        }
+        Ok(Ok(Outcome::Rooms(outcomes)))
+    }
+
+    fn create_room(&mut self, judge: &Judge<'_>, op: OpId, creator: UserId, room: NewRoom) -> Judged<()> {
+        let NewRoom { room_id, name, participants, open } = room;
+        if judge.store.room(&room_id)?.is_some() {
+            return Ok(Err(Refusal::new(Code::InvalidRequest, "A room of this id exists")));
+        }
+        let others = allowed!(judge.resolve(&participants)?);
+        let mut members = vec![creator];
+        members.extend(others.into_iter().filter(|user| *user != creator));
+        allowed!(judge.check_room_for(&members)?);
+        let change = RoomChange::Created { op, room_id, name, open, created_by: creator, members };
+        self.record(judge, change).map(Ok)
+    }
+
+    fn invite(
+        &mut self,
+        judge: &Judge<'_>,
+        op: OpId,
+        room_id: String,
+        by: UserId,
+        participants: &[String],
+    ) -> Judged<Outcome> {
+        let room = allowed!(judge.room(&room_id)?);
+        if !judge.store.is_member(room.key, by)? {
+            return Ok(Err(Refusal::not_a_member()));
+        }
+        let mut users = Vec::new();
+        for user in allowed!(judge.resolve(participants)?) {
+            if !judge.store.is_member(room.key, user)? {
+                users.push(user);
+            }
+        }
+        allowed!(judge.check_room_for(&users)?);
+        if !users.is_empty() {
+            self.record(judge, RoomChange::Joined { op, room_id, users, by })?;
+        }
+        Ok(Ok(Outcome::Ok))
+    }
+
+    fn join(&mut self, judge: &Judge<'_>, op: OpId, room_id: String, user: UserId) -> Judged<Outcome> {
+        let room = allowed!(judge.room(&room_id)?);
+        if judge.store.is_member(room.key, user)? {
+            return Ok(Ok(Outcome::Ok));
+        }
+        if !room.open {
+            let text = "This chat room can only be entered by invitation";
+            return Ok(Err(Refusal::new(Code::RoomNotOpen, text)));
+        }
+        allowed!(judge.check_room_for(&[user])?);
+        self.record(judge, RoomChange::Joined { op, room_id, users: vec![user], by: user })?;
+        Ok(Ok(Outcome::Ok))
+    }
+
+    fn leave(&mut self, judge: &Judge<'_>, op: OpId, room_id: String, user: UserId) -> Judged<Outcome> {
+        let room = allowed!(judge.room(&room_id)?);
+        if !judge.store.is_member(room.key, user)? {
+            return Ok(Err(Refusal::not_a_member()));
+        }
+        let deleted = room.members == 1;
+        self.record(judge, RoomChange::Left { op, room_id, user, deleted })?;
+        Ok(Ok(Outcome::Ok))
+    }
+
+    fn record(&mut self, judge: &Judge<'_>, change: RoomChange) -> Result<(), Failure> {
+        let op = change.op();
+        let record = RoomRecord {
+            rev: self.ends.rooms + 1,
+            change,
+            at: judge.now_ms,
+            after_seq: judge.after_seq,
+            synced: judge.durable.rooms,
+        };
+        judge.store.apply_room(&record)?;
+        self.places.push((LogName::Rooms, op, self.rooms.len() as u64));
+        record::encode(&record, &mut self.rooms);
+        self.ends.rooms = record.rev;
+        self.frames.push(record.rev, catchup::event(record.change));
+        Ok(())
+    }
+}
+
+impl Judge<'_> {
+    /// Whether a change of rooms was done before. For those that write one record or none.
+    fn did(&self, op: OpId) -> bool {
+        self.repeats.find(LogName::Rooms, op).is_some()
+    }
+
+    fn room(&self, room_id: &str) -> Judged<RoomState> {
+        Ok(self.store.room(room_id)?.ok_or_else(Refusal::room_not_found))
+    }
+
+    /// The numbers of named users, in order, nobody twice.
+    fn resolve(&self, names: &[String]) -> Judged<Vec<UserId>> {
+        if names.len() > PARTICIPANTS_PER_CALL + 1 {
+            let text = format!("participants must not exceed {PARTICIPANTS_PER_CALL}");
+            return Ok(Err(Refusal::new(Code::InvalidRequest, text)));
+        }
+        let (mut numbers, mut seen, mut unknown) = (Vec::new(), HashSet::new(), Vec::new());
+        for name in names {
+            match self.store.user_number(name)? {
+                Some(number) if seen.insert(number) => numbers.push(number),
+                Some(_) => {}
+                None => unknown.push(name.as_str()),
+            }
+        }
+        Ok(if unknown.is_empty() { Ok(numbers) } else { Err(unknown_participants(&unknown)) })
+    }
+
+    /// Whether all these users may be in one room more.
+    fn check_room_for(&self, users: &[UserId]) -> Judged<()> {
+        for user in users {
+            match self.store.user(*user)? {
+                Some((_, rooms)) if rooms < self.rooms_per_user => {}
+                Some((name, _)) => {
+                    let text = format!("{name} is in {} rooms, as many as allowed", self.rooms_per_user);
+                    return Ok(Err(Refusal::new(Code::TooManyRooms, text)));
+                }
+                None => return Ok(Err(Refusal::new(Code::Unauthorized, "There is no such user"))),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn unknown_participants(names: &[&str]) -> Refusal {
+    let mut text = format!("Unknown participants: {}", names[..names.len().min(NAMES_MENTIONED)].join(", "));
+    if names.len() > NAMES_MENTIONED {
+        text += &format!(" and {} more", names.len() - NAMES_MENTIONED);
+    }
+    Refusal::new(Code::UnknownParticipants, text)
+}

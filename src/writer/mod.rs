@@ -1,0 +1,306 @@
+//! The storage writer: the one process that writes.
+//!
+//! | module | thread | what it does |
+//! |---|---|---|
+//! | [`start`] | | recovers the logs, brings the index into step |
+//! | [`intake`] | one, and one for each worker | accepts, reads, hands over |
+//! | [`commit`] | one | numbers, appends and syncs messages |
+//! | [`sequence`] | | the pure part of that: order and repetitions |
+//! | [`directory`] | one | users, rooms, the index |
+//! | [`changes`] | | judges a change and makes records of it |
+//! | [`publish`] | one | tells all workers, in one order |
+//! | [`catchup`] | one for each returning worker | reads what it has missed |
+//! | [`status`] | | what operators see |
+//!
+//! Two threads commit, because they never touch the same file: a slow change of many users does not
+//! hold up a message. What one thread hands to another goes through a bounded queue, or through a
+//! table that newer entries overwrite ([`heads`]).
+//!
+//! All threads end in the order of the table when the first is told to: each works off what it has
+//! been handed. If one ends otherwise, the process ends, and the next one recovers.
+
+mod batch;
+mod catchup;
+mod changes;
+mod commit;
+mod directory;
+mod heads;
+mod intake;
+mod outbox;
+mod publish;
+mod repeats;
+pub mod sequence;
+mod slots;
+mod start;
+mod status;
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use minitalk_supervisor::child::{Child, Command, EXIT_CANNOT_LIVE, Lifeline};
+
+use self::commit::Committer;
+use self::directory::Directory;
+use self::intake::Outlets;
+use self::publish::{Event, Publisher, Publishing};
+use self::status::Status;
+use crate::config::{Config, Storage};
+use crate::index::IndexError;
+use crate::index::build::{self, BuildError};
+use crate::journal::JournalError;
+use crate::journal::disk::{Disk, RealDisk};
+use crate::link::frame::Position;
+
+/// Longest time between two reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest time between two reports.
+const REPORT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why there is no storage writer.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// A log can't be read, or is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The index can't be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The supervisor did not hand over what is needed.
+    #[error("{0}")]
+    Start(String),
+    /// The system refused something.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A thread ended that must not.
+    #[error("the {0} thread ended")]
+    Thread(&'static str),
+}
+
+impl From<BuildError> for WriterError {
+    fn from(error: BuildError) -> WriterError {
+        match error {
+            BuildError::Journal(error) => WriterError::Journal(error),
+            BuildError::Index(error) => WriterError::Index(error),
+        }
+    }
+}
+
+impl WriterError {
+    /// Exit code of the process: whether starting it again may help.
+    pub fn exit_code(&self) -> u8 {
+        let hopeless = |error: &io::Error| {
+            use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+            matches!(error.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+        };
+        let cannot_live = match self {
+            WriterError::Journal(JournalError::Damaged { .. }) => true,
+            WriterError::Journal(JournalError::Io { source, .. }) => hopeless(source),
+            WriterError::Index(IndexError::Io(error)) => hopeless(error),
+            WriterError::Start(_) => true,
+            WriterError::Index(_) | WriterError::Io(_) | WriterError::Thread(_) => false,
+        };
+        if cannot_live { EXIT_CANNOT_LIVE } else { 1 }
+    }
+}
+
+/// What a writer needs to know.
+#[derive(Clone)]
+pub struct WriterConfig {
+    /// Where the logs and the index live. Nobody else writes there: the caller holds the lock.
+    pub data_dir: PathBuf,
+    /// How records reach the disk.
+    pub storage: Storage,
+    /// Rooms one user may be in.
+    pub rooms_per_user: usize,
+    /// The disk itself; tests play a bad one.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// A writer at work.
+pub struct Running {
+    status: Arc<Status>,
+    /// Ends the intake when dropped.
+    stop: UnixStream,
+    publisher: Publisher,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+    ended: Receiver<Ended>,
+}
+
+/// A thread that ended, and why, if it knows.
+type Ended = (&'static str, Option<IndexError>);
+
+/// Recovers the data directory and begins to serve workers.
+///
+/// # Errors
+/// The data directory is damaged or can't be used, or the system gives no threads.
+pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, WriterError> {
+    let WriterConfig { data_dir, storage, rooms_per_user, disk } = config;
+    let recovered = start::recover(&data_dir, &disk, &storage)?;
+    let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
+    let status = Arc::new(Status::new(position.seq, position.rev, recovered.files));
+    let (publishing, publisher, used) = Publishing::new(data_dir.clone(), position, status.clone())?;
+    let (heads, taken, woken) = heads::table();
+    let (commit, ops) = bounded(intake::HAND_OVERS);
+    let (directory, asked) = bounded(intake::CHANGES);
+    let fsync = storage.fsync;
+    let committer = Committer {
+        segments: recovered.segments,
+        sequence: recovered.sequence,
+        storage,
+        publisher: publisher.clone(),
+        used,
+        heads,
+        status: status.clone(),
+    };
+    let keeper = Directory {
+        store: recovered.store,
+        users: recovered.users,
+        rooms: recovered.rooms,
+        durable: recovered.ends,
+        ends: recovered.ends,
+        repeats: recovered.repeats,
+        rooms_per_user: rooms_per_user as u64,
+        fsync,
+        heads: taken,
+        publisher: publisher.clone(),
+        status: status.clone(),
+    };
+    let (stop, stopped) = UnixStream::pair()?;
+    let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
+    let (threads, ended) = spawn_all(vec![
+        ("intake", Box::new(move || Ok(intake::run(&listener, &stopped, &outlets)))),
+        ("commit", Box::new(move || Ok(committer.run(&ops)))),
+        ("directory", Box::new(move || keeper.run(asked, woken).inspect_err(|_| discard(&data_dir)))),
+        ("publish", Box::new(move || Ok(publishing.run()))),
+    ])?;
+    Ok(Running { status, stop, publisher, threads, ended })
+}
+
+/// The directory thread has found the index damaged: without it the next start builds it anew.
+fn discard(data_dir: &Path) {
+    if let Err(error) = build::discard(data_dir) {
+        tracing::error!(%error, "cannot remove the damaged index");
+    }
+}
+
+type Work = Box<dyn FnOnce() -> Result<(), IndexError> + Send>;
+
+type Threads = (Vec<(&'static str, JoinHandle<()>)>, Receiver<Ended>);
+
+fn spawn_all(works: Vec<(&'static str, Work)>) -> io::Result<Threads> {
+    let (tell, ended) = bounded(works.len());
+    let mut threads = Vec::new();
+    for (name, work) in works {
+        let ending = Ending { name, error: None, tell: tell.clone() };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || ending.of(work))?;
+        threads.push((name, thread));
+    }
+    Ok((threads, ended))
+}
+
+/// Says that a thread has ended, also if it panicked.
+struct Ending {
+    name: &'static str,
+    error: Option<IndexError>,
+    tell: Sender<Ended>,
+}
+
+impl Ending {
+    fn of(mut self, work: Work) {
+        self.error = work().err();
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.tell.try_send((self.name, self.error.take()));
+    }
+}
+
+impl Running {
+    /// What operators are told.
+    pub fn report(&self) -> serde_json::Value {
+        self.status.report()
+    }
+
+    /// Why the writer can't go on, if one of its threads has ended.
+    pub fn failure(&self) -> Option<WriterError> {
+        let (name, error) = self.ended.try_recv().ok()?;
+        Some(error.map_or(WriterError::Thread(name), WriterError::Index))
+    }
+
+    /// Works off everything that workers have sent, makes it durable, tells them, and ends.
+    ///
+    /// # Errors
+    /// A thread had ended before, or the index can't be written.
+    pub fn drain(self) -> Result<(), WriterError> {
+        let Running { stop, publisher, threads, ended, .. } = self;
+        drop(stop);
+        for (name, thread) in threads {
+            if name == "publish" {
+                publisher.send(Event::Stop);
+            }
+            if thread.join().is_err() {
+                return Err(WriterError::Thread(name));
+            }
+            if let Some((_, Some(error))) = ended.try_iter().find(|(_, error)| error.is_some()) {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plays the role until the supervisor says drain.
+///
+/// # Errors
+/// The writer can't start or can't go on; [`WriterError::exit_code`] says whether another would.
+pub fn run(config: &Config, mut child: Child) -> Result<(), WriterError> {
+    let listener = match child.take_fds("storage").pop() {
+        Some(fd) => UnixListener::from(fd),
+        None => return Err(WriterError::Start("the supervisor gave no socket to listen on".to_owned())),
+    };
+    // Held, not used: as long as it is open nobody else writes to the data directory.
+    let _lock = child.take_fds("lock");
+    let lifeline = child.into_lifeline();
+    let config = WriterConfig {
+        data_dir: config.data_dir.clone(),
+        storage: config.storage.clone(),
+        rooms_per_user: config.limits.rooms_per_user,
+        disk: Arc::new(RealDisk),
+    };
+    let running = start(config, listener)?;
+    lifeline.ready()?;
+    watch(&running, lifeline)?;
+    running.drain()
+}
+
+/// Reports until it is time to drain.
+fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
+    let (tell, told) = bounded(1);
+    let status = running.status.clone();
+    let hears = lifeline.clone();
+    thread::Builder::new().name("lifeline".to_owned()).spawn(move || {
+        // Told to drain, or the supervisor is gone: there is nobody left to write for.
+        let (Ok(Some(Command::Drain) | None) | Err(_)) = hears.next_command();
+        let _ = tell.send(());
+        status.wake();
+    })?;
+    let mut version = 0;
+    while told.try_recv().is_err() {
+        if let Some(failure) = running.failure() {
+            return Err(failure);
+        }
+        // Not taken: the supervisor is slow, and the next one says more.
+        let _ = lifeline.report(&running.report());
+        thread::sleep(REPORT_PAUSE);
+        version = running.status.wait(version, REPORT_INTERVAL - REPORT_PAUSE);
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! How the writer is, for the supervisor and through it for operators.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use serde_json::{Value, json};
+
+/// Message files named in a report, at most: the newest.
+pub const FILES_NAMED: usize = 16;
+
+/// Counters and states; each is written by one thread.
+pub struct Status {
+    /// The last message handed over for publication.
+    pub seq: AtomicU64,
+    /// The last record of `chatrooms.jsonl`.
+    pub rev: AtomicU64,
+    /// Messages stored since the start of the process.
+    pub messages: AtomicU64,
+    /// Batches of them.
+    pub batches: AtomicU64,
+    /// Changes of users and rooms done since the start of the process.
+    pub changes: AtomicU64,
+    /// Operations taken in and not yet decided.
+    pub queue: AtomicU64,
+    /// Connections of workers.
+    pub peers: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// What is wrong with each of the two parts that write, if anything.
+    disk: [Option<String>; 2],
+    files: Vec<FileState>,
+    /// Raised by what an operator watches.
+    version: u64,
+}
+
+/// One log file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileState {
+    /// Its name in the data directory.
+    pub name: String,
+    /// Records in it.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The two that write to disk.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// Messages.
+    Commit = 0,
+    /// Users and rooms.
+    Directory = 1,
+}
+
+impl Status {
+    /// Everything in order, nothing done yet. The first two of `files` are users and rooms, the rest
+    /// messages, oldest first.
+    pub fn new(seq: u64, rev: u64, files: Vec<FileState>) -> Status {
+        let state = State { disk: [None, None], files, version: 0 };
+        Status {
+            seq: AtomicU64::new(seq),
+            rev: AtomicU64::new(rev),
+            messages: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            queue: AtomicU64::new(0),
+            peers: AtomicU64::new(0),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Notes whether a part's disk does its work; logs and reports a change at once.
+    pub fn set_disk(&self, part: Part, trouble: Option<String>) {
+        let mut state = self.state.lock();
+        let slot = &mut state.disk[part as usize];
+        if *slot == trouble {
+            return;
+        }
+        match &trouble {
+            Some(error) => tracing::error!(%error, "the disk does not take records; refusing to store"),
+            None => tracing::info!("the disk takes records again"),
+        }
+        *slot = trouble;
+        state.version += 1;
+        self.changed.notify_all();
+    }
+
+    /// Notes the size of a file.
+    pub fn set_file(&self, name: &str, records: u64, bytes: u64) {
+        let mut state = self.state.lock();
+        match state.files.iter_mut().rev().find(|file| file.name == name) {
+            Some(file) => (file.records, file.bytes) = (records, bytes),
+            None => {
+                state.files.push(FileState { name: name.to_owned(), records, bytes });
+                if state.files.len() > 2 + FILES_NAMED {
+                    state.files.remove(2);
+                }
+            }
+        }
+    }
+
+    /// Waits until something an operator watches has changed since `version`, or time has passed;
+    /// answers the version now.
+    pub fn wait(&self, version: u64, at_most: Duration) -> u64 {
+        let mut state = self.state.lock();
+        if state.version == version {
+            self.changed.wait_for(&mut state, at_most);
+        }
+        state.version
+    }
+
+    /// Wakes who waits.
+    pub fn wake(&self) {
+        self.state.lock().version += 1;
+        self.changed.notify_all();
+    }
+
+    /// The report.
+    pub fn report(&self) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let state = self.state.lock();
+        let files: Vec<Value> = state
+            .files
+            .iter()
+            .map(|file| json!({"name": file.name, "records": file.records, "bytes": file.bytes}))
+            .collect();
+        json!({
+            "position": {"seq": read(&self.seq), "rev": read(&self.rev)},
+            "disk": state.disk.iter().flatten().next().map_or("ok", String::as_str),
+            "messages_total": read(&self.messages),
+            "batches_total": read(&self.batches),
+            "changes_total": read(&self.changes),
+            "queue": read(&self.queue),
+            "peers": read(&self.peers),
+            "files": files,
+        })
+    }
+}
