@@ -56,17 +56,43 @@ fn depth(file: &Path) -> usize {
 /// Every module of this crate that a file's code names; comments and their links don't count.
 fn named(file: &Path, all: &BTreeSet<String>) -> BTreeSet<String> {
     let text = std::fs::read_to_string(file).expect("readable");
-    let mut paths = Vec::new();
-    for line in text.lines().map(str::trim_start).filter(|line| !line.starts_with("//")) {
-        paths.extend(line.match_indices("crate::").map(|(at, prefix)| &line[at + prefix.len()..]));
-        let climb = "super::".repeat(depth(file));
-        paths.extend(line.match_indices(&climb).map(|(at, _)| &line[at + climb.len()..]));
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let climb = "super::".repeat(depth(file));
+    let starts = ["crate::", &climb].map(|prefix| code.match_indices(prefix).map(|(at, _)| at + prefix.len()));
+    let names = starts.into_iter().flatten().flat_map(|at| first_names(&code[at..]));
+    names.filter(|name| all.contains(name)).collect()
+}
+
+/// The first name of a path, or of each path of a group in braces.
+fn first_names(path: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else {
+        return vec![word(path)];
+    };
+    let (mut names, mut level, mut start) = (Vec::new(), 0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => level += 1,
+            '}' if level > 0 => level -= 1,
+            '}' => {
+                names.push(word(group[start..at].trim()));
+                break;
+            }
+            ',' if level == 0 => {
+                names.push(word(group[start..at].trim()));
+                start = at + 1;
+            }
+            _ => {}
+        }
     }
-    let name = |path: &&str| path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    for path in &paths {
-        assert!(!path.starts_with('{'), "one `use` per module, so that this can be read: {}", file.display());
-    }
-    paths.iter().map(name).filter(|name| all.contains(name)).collect()
+    names
+}
+
+#[test]
+fn grouped_imports_are_read() {
+    assert_eq!(first_names("chat::{self, x};"), ["chat"]);
+    assert_eq!(first_names("{chat, link::{a, b},\n    wire};"), ["chat", "link", "wire"]);
 }
 
 fn column(module: &str) -> usize {

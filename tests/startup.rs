@@ -124,7 +124,7 @@ fn a_bad_environment() {
     let dir = fresh();
     let before = listing(dir.path());
     for (name, value) in
-        [("MINITALK_LISTEN", "nonsense"), ("MINITALK_WORKERS", "many"), ("MINITALK_CONFIG", "/nowhere.toml")]
+        [("MINITALK_LISTEN", "nonsense"), ("MINITALK_WORKERS", "many")]
     {
         let data = dir.path().join("data");
         let output = minitalk()
@@ -134,7 +134,7 @@ fn a_bad_environment() {
             .arg(data)
             .output()
             .expect("the binary runs");
-        check_refused(name, &output, &[value]);
+        check_refused(name, &output, &[name]);
         assert_eq!(listing(dir.path()), before, "{name}");
     }
 }
@@ -145,15 +145,15 @@ fn a_bad_configuration_file() {
     let config = dir.path().join("minitalk.toml");
     let path = config.display().to_string();
     for (text, words) in [
-        ("workers = \"two\"", &["workers", "line 1"][..]),
-        ("\nnonsense = 1", &["nonsense", "line 2"]),
-        ("[socketio]\nping_interval = 25", &["ping_interval", "line 2"]),
-        ("[socketio]\nping_interval = \"25 parsecs\"", &["ping_interval", "line 2"]),
-        ("[storage]\nfsync = \"sometimes\"", &["fsync", "line 2"]),
-        ("[auth]\nmode = \"closed\"", &["mode", "line 2"]),
-        ("listen = [\"nonsense\"]", &["listen", "line 1"]),
-        ("[auth]\n\njwt_secrets = \"x\"", &["jwt_secrets", "line 3"]),
-        ("workers = ", &["line 1"]),
+        ("workers = \"two\"", &["workers", "minitalk.toml:1:"][..]),
+        ("\nnonsense = 1", &["nonsense", "minitalk.toml:2:"]),
+        ("[socketio]\nping_interval = 25", &["ping_interval", "minitalk.toml:2:"]),
+        ("[socketio]\nping_interval = \"25 parsecs\"", &["ping_interval", "minitalk.toml:2:"]),
+        ("[storage]\nfsync = \"sometimes\"", &["fsync", "minitalk.toml:2:"]),
+        ("[auth]\nmode = \"closed\"", &["mode", "minitalk.toml:2:"]),
+        ("listen = [\"nonsense\"]", &["listen", "minitalk.toml:1:"]),
+        ("[auth]\n\njwt_secrets = \"x\"", &["jwt_secrets", "minitalk.toml:3:"]),
+        ("workers = ", &["minitalk.toml:1:"]),
     ] {
         std::fs::write(&config, text).expect("written");
         let before = listing(dir.path());

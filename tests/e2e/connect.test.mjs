@@ -143,6 +143,19 @@ describe("connecting with a token", () => {
     sockets.forEach((socket) => socket.disconnect());
     await until("none is counted", () => total() === 0);
   });
+
+  it("takes a client off the books that leaves right after its last word", async () => {
+    for (let count = 0; count < 20; count++) {
+      const ws = await raw(server, { token: alice.token });
+      // Word and end of stream in one segment, so that the server learns of both at once.
+      ws._socket.cork();
+      ws.send('42["nonsense"]');
+      ws._socket.end();
+      ws._socket.uncork();
+    }
+    const total = () => server.processes("worker").reduce((sum, p) => sum + p.connections, 0);
+    await until("none is counted", () => total() === 0);
+  });
 });
 
 describe("connecting in open mode", () => {
