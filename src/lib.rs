@@ -15,6 +15,7 @@
 //! | [`writer`] | the one process that writes | all above |
 //! | [`worker`] | one process per core: clients, REST, Socket.IO, fan-out | all above |
 //! | [`cli`] | the commands an operator types | all above |
+//! | [`observe`] | log lines of every process | `config` |
 //!
 //! The supervisor (`supervisor/`) and the load tester (`bench/`) are crates of their own.
 //!
@@ -37,8 +38,10 @@
 //! Deliberately absent: a database server, a message broker, sticky sessions, a task per connection.
 
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod index;
 pub mod journal;
 pub mod link;
+pub mod observe;
 pub mod writer;

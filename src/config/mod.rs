@@ -3,11 +3,24 @@
 //! Flags beat environment, environment beats the file, the file beats the defaults below.
 //! The supervisor reads the configuration once; every other process is handed the result.
 
+mod check;
+mod duration;
+mod load;
+mod mistake;
+mod read;
+mod section;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use load::{Environment, Flags, load};
+pub use mistake::{BadConfig, Mistake};
+pub use read::check_file;
 
 /// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
 pub const BATCH_BYTES: usize = 4 << 20;
@@ -33,6 +46,15 @@ pub const HISTORY_LIMIT: usize = 1_000;
 pub const BATCH_ENTRIES: usize = 100_000;
 /// Passwords waiting to be hashed or checked in one worker; more are `OVERLOADED`.
 pub const PASSWORD_QUEUE: usize = 1_024;
+/// Most workers of one host; far more than cores are of no use.
+pub const WORKERS_MAX: u16 = 1_024;
+/// Most addresses one host listens on; each costs every worker a socket, and all of a worker's are
+/// handed to it in one message.
+pub const LISTEN_MAX: usize = 64;
+/// Shortest life of a challenge ticket.
+pub const TICKET_TTL_MIN: Duration = Duration::from_secs(1);
+/// Longest life of a challenge ticket.
+pub const TICKET_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// All settings of one host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,95 @@
-//! Starts, watches and replaces the processes of a host.
+//! Starts, watches and replaces the processes of one host, and ends them in order.
+//!
+//! # Map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`host`] | the one loop, which waits for everything at once |
+//! | [`crew`], [`slot`] | the phases of a host's life: who is started, replaced, drained, killed when |
+//! | [`restart`] | whether and when a dead child is started again; pure |
+//! | [`spawn`] | a child process, from its start to its end |
+//! | [`lifeline`], [`message`], [`lines`] | what supervisor and child say to each other |
+//! | [`child`] | the child's side of it: what every role calls first |
+//! | [`listeners`] | the listening sockets, which outlive every worker |
+//! | [`lock`] | one host per data directory |
+//! | [`control`], [`status`], [`rates`] | what the host answers about itself |
+//! | [`signals`], [`notify`], [`unix`] | the system's side: signals, systemd, long socket paths |
+//!
+//! # Order of a start
+//!
+//! Each step can fail with nothing to take back but what the system takes back itself: open the
+//! [`Listeners`], take the [`Lock`], then [`run`], which makes the private sockets, starts the storage
+//! child, then the workers, and says "ready" last.
+//!
+//! Deliberately absent: threads, an async runtime, client data, and any knowledge of what the
+//! children do. A child can be started from here at any time, also the thousandth.
 
 pub mod child;
+mod control;
+mod crew;
+mod error;
+mod host;
+mod lifeline;
 mod lines;
+mod listeners;
+mod lock;
 mod message;
+mod notify;
+mod rates;
+mod restart;
+mod signals;
+mod slot;
+mod spawn;
+mod status;
 pub mod unix;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub use control::ask_status;
+pub use error::StartError;
+pub use host::Outcome;
+pub use listeners::Listeners;
+pub use lock::Lock;
+pub use spawn::Program;
+
+/// Begins every line for the operator, and is what the processes are called.
+pub const NAME: &str = "minitalk";
+/// Directory, within the data directory, of the private sockets.
+pub const RUN_DIR: &str = "run";
+/// The storage child's socket in [`RUN_DIR`].
+pub const STORAGE_SOCKET: &str = "storage.sock";
+
+/// Everything a host is started with.
+#[derive(Debug)]
+pub struct Plan {
+    /// The open listening sockets, made for `workers`.
+    pub listeners: Listeners,
+    /// The locked data directory.
+    pub lock: Lock,
+    /// Worker processes.
+    pub workers: u16,
+    /// Longest time from a stop signal to the end; whoever is not gone by then is killed.
+    pub drain_timeout: Duration,
+    /// What each child is started with.
+    pub program: Program,
+    /// Handed to each child as they are, at most 128 KiB of JSON.
+    pub settings: Value,
+    /// Where systemd wants to be told (`NOTIFY_SOCKET`), if it does.
+    pub notify_socket: Option<std::ffi::OsString>,
+}
+
+/// Runs a host until it is stopped or cannot go on. All its processes are gone when this returns.
+///
+/// Errors only come before the first child is started. Call on the main thread of a process that has
+/// no other: signals are blocked for the whole process, and children die with the calling thread.
+pub fn run(plan: Plan) -> Result<Outcome, StartError> {
+    host::run(plan)
+}
+
+/// `data_dir/run`
+fn run_dir(lock: &Lock) -> PathBuf {
+    lock.data_dir().join(RUN_DIR)
+}

@@ -1,0 +1,84 @@
+//! Why a command failed: one line for the operator and an exit code for the script.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use minitalk_supervisor::child::{ChildError, EXIT_CANNOT_LIVE};
+use minitalk_supervisor::{NAME, StartError};
+
+use crate::config::BadConfig;
+
+/// A command's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The command line is wrong.
+    #[error("{0} (try 'minitalk --help')")]
+    Usage(String),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// The server could not be started; nothing was changed.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The secret of the tokens could not be read or made.
+    #[error("cannot use {}: {error}", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// A file that the command is about cannot be read.
+    #[error("{}: cannot be read: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is no server to ask.
+    #[error("no server is running in {}", data_dir.display())]
+    NotRunning {
+        /// Where it was looked for.
+        data_dir: PathBuf,
+    },
+    /// The server does not answer as it should.
+    #[error("the server in {} does not answer: {error}", data_dir.display())]
+    NoAnswer {
+        /// Where it runs.
+        data_dir: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    /// A role was not started as the supervisor starts it.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// A role cannot do its work, now or ever; the text says why.
+    #[error("{0}")]
+    Role(String),
+}
+
+impl Fault {
+    /// See the exit codes in [`crate::cli`]; a role has the supervisor's.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Fault::NotRunning { .. } | Fault::NoAnswer { .. } | Fault::Output(_) => 1,
+            Fault::Usage(_)
+            | Fault::Config(_)
+            | Fault::Start(_)
+            | Fault::Secret { .. }
+            | Fault::Unreadable { .. } => 2,
+            Fault::Child(ChildError::NotSupervised) => 2,
+            Fault::Child(_) => 1,
+            Fault::Role(_) => EXIT_CANNOT_LIVE,
+        }
+    }
+
+    /// One line on standard error; if that is closed, the exit code has to do.
+    pub fn tell(&self) {
+        let _ = io::stderr().write_all(format!("{NAME}: {self}\n").as_bytes());
+    }
+}

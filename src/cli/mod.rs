@@ -1,0 +1,175 @@
+//! The commands an operator types, and what their ends mean to a script.
+//!
+//! Exit codes: 0 done; 1 something went wrong while it ran; 2 the request itself was wrong (a flag, the
+//! configuration, a port or a directory in use) and nothing was changed.
+
+mod check_config;
+mod fault;
+mod role;
+mod secret;
+mod serve;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Environment, Flags, WORKERS_MAX};
+
+pub use fault::Fault;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// To be shown a text: help or the version.
+    Show(String),
+    /// A command.
+    Run(Command),
+}
+
+/// Realtime chat and live-event server for one host
+#[derive(Debug, Parser)]
+#[command(name = "minitalk", version, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One command with its arguments.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server: the supervisor, the storage writer and one worker per core
+    Serve(HostArgs),
+    /// Show the processes of a running server
+    Status(status::StatusArgs),
+    /// Check a configuration file and name every mistake with its line
+    CheckConfig(check_config::CheckConfigArgs),
+    /// What the supervisor starts
+    #[command(hide = true)]
+    Role(role::RoleArgs),
+}
+
+/// Which server, and how it runs. Flags beat the environment, the environment beats the file.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Configuration file [env: MINITALK_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, may be given again; port 0: any free one [env: MINITALK_LISTEN] [default: 127.0.0.1:4000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Where logs, index and private sockets live [env: MINITALK_DATA_DIR] [default: data/storage]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Worker processes; 0: one per available core [env: MINITALK_WORKERS] [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=i64::from(WORKERS_MAX)))]
+    workers: Option<u16>,
+}
+
+impl From<HostArgs> for Flags {
+    fn from(args: HostArgs) -> Flags {
+        Flags { config: args.config, listen: args.listen, data_dir: args.data_dir, workers: args.workers }
+    }
+}
+
+/// Makes sense of a command line, program name included.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fault> {
+    use clap::error::ErrorKind;
+    match Line::try_parse_from(arguments) {
+        Ok(line) => Ok(Invocation::Run(line.command)),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Invocation::Show(error.to_string())),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+                Err(Fault::Usage("a command is missing".to_owned()))
+            }
+            _ => Err(Fault::Usage(one_line(&error.to_string()))),
+        },
+    }
+}
+
+/// Runs a command to its end; the exit code.
+pub fn run(command: Command, environment: Environment<'_>) -> Result<u8, Fault> {
+    match command {
+        Command::Serve(args) => serve::run(args, environment),
+        Command::Status(args) => status::run(args, environment),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Role(args) => role::run(&args, environment),
+    }
+}
+
+/// Writes to standard output. A reader that went away (`minitalk status | head -1`) is no mistake.
+pub fn show(text: &str) -> Result<u8, Fault> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fault::Output(error)),
+        _ => Ok(0),
+    }
+}
+
+/// The first paragraph of an error of clap's on one line, without its `error: `.
+fn one_line(error: &str) -> String {
+    let paragraph = error.lines().take_while(|line| !line.trim().is_empty());
+    let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
+    let text = words.join(" ");
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: &str) -> String {
+        match parse(line.split(' ').map(OsString::from)) {
+            Ok(invocation) => panic!("{line}: {invocation:?}"),
+            Err(fault) => {
+                assert_eq!(fault.exit_code(), 2, "{line}");
+                fault.to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_command_line_is_one_line_that_names_what_is_wrong() {
+        for (line, named) in [
+            ("minitalk", "command"),
+            ("minitalk dance", "dance"),
+            ("minitalk serve --prot 1", "--prot"),
+            ("minitalk serve --workers many", "many"),
+            ("minitalk serve --workers 1025", "1025"),
+            ("minitalk serve --listen localhost", "localhost"),
+            ("minitalk serve --listen", "--listen"),
+            ("minitalk check-config", "<FILE>"),
+            ("minitalk role worker", "--id"),
+        ] {
+            let fault = fault(line);
+            assert!(fault.contains(named) && fault.contains("--help"), "{line}: {fault}");
+            assert_eq!(fault.lines().count(), 1, "{line}: {fault}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_shown() {
+        for (line, text) in [("minitalk --help", "serve"), ("minitalk -V", "minitalk ")] {
+            match parse(line.split(' ').map(OsString::from)) {
+                Ok(Invocation::Show(shown)) => assert!(shown.contains(text), "{shown}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn serve_takes_its_flags() {
+        let line =
+            "minitalk serve --config m.toml --listen 127.0.0.1:1 --listen [::1]:2 --data-dir d --workers 3";
+        let Ok(Invocation::Run(Command::Serve(args))) = parse(line.split(' ').map(OsString::from)) else {
+            panic!("not taken: {line}");
+        };
+        let flags = Flags::from(args);
+        assert_eq!(flags.config, Some(PathBuf::from("m.toml")));
+        assert_eq!(flags.listen.len(), 2);
+        assert_eq!(flags.data_dir, Some(PathBuf::from("d")));
+        assert_eq!(flags.workers, Some(3));
+    }
+}

@@ -1,0 +1,103 @@
+//! What makes sense only together, and the texts that are more than texts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{AuthMode, Config, LISTEN_MAX, Mistake};
+
+/// Where each setting of a file stands.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    file: String,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    pub(super) fn new(file: &str, lines: BTreeMap<String, usize>) -> Places {
+        Places { file: file.to_owned(), lines }
+    }
+
+    /// `FILE:LINE`; empty for a setting that is not from the file.
+    fn of(&self, key: &str) -> String {
+        self.lines.get(key).map(|line| format!("{}:{line}", self.file)).unwrap_or_default()
+    }
+}
+
+/// All that is wrong with settings that are each fine alone.
+pub(super) fn mistakes(config: &Config, places: &Places) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut add = |key: &str, text: String| {
+        mistakes.push(Mistake { place: places.of(key), key: key.to_owned(), text });
+    };
+    if config.listen.is_empty() || config.listen.len() > LISTEN_MAX {
+        add("listen", format!("expected 1 to {LISTEN_MAX} addresses, found {}", config.listen.len()));
+    }
+    if let Some(twice) = first_repeated(&config.listen) {
+        add("listen", format!("{twice} is there twice"));
+    }
+    if config.data_dir.as_os_str().is_empty() || config.data_dir.to_str().is_none() {
+        add("data_dir", "expected a path in UTF-8".to_owned());
+    }
+    let public = config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    if let (AuthMode::Open, false, Some(public)) =
+        (config.auth.mode, config.auth.allow_open_on_public, public)
+    {
+        let text = format!("\"open\" lets anybody be anybody, and other hosts can reach {public}; ");
+        add("auth.mode", text + "listen on loopback only, or set auth.allow_open_on_public = true");
+    }
+    let argon2 = config.auth.argon2;
+    if argon2.memory_kib < argon2.parallelism.saturating_mul(8) {
+        let least = argon2.parallelism.saturating_mul(8);
+        add("auth.argon2.memory_kib", format!("expected 8 per lane, so at least {least}"));
+    }
+    mistakes
+}
+
+/// `*`, or scheme, host and port with nothing after it, as browsers send it.
+pub(super) fn origin(text: &str) -> Option<String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']));
+    (is_origin || text == "*").then(|| text.to_owned())
+}
+
+/// An address, alone or with the length of its network's prefix.
+pub(super) fn network(text: &str) -> Option<String> {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let fits = bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most));
+    fits.then(|| text.to_owned())
+}
+
+pub(super) fn not_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Port 0 may be there often: each is another free port.
+fn first_repeated(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let is_repeated = |(index, address): &(usize, &SocketAddr)| {
+        address.port() != 0 && addresses[..*index].contains(address)
+    };
+    addresses.iter().enumerate().find(is_repeated).map(|(_, address)| *address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_and_networks_are_recognised() {
+        for good in ["*", "http://localhost:3000", "https://chat.example.org", "http://[::1]:80"] {
+            assert!(origin(good).is_some(), "{good}");
+        }
+        for bad in ["", "chat.example.org", "https://", "https://a/b", "ftp://a", "https://a "] {
+            assert!(origin(bad).is_none(), "{bad}");
+        }
+        for good in ["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"] {
+            assert!(network(good).is_some(), "{good}");
+        }
+        for bad in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "::/129", "10.0.0/8"] {
+            assert!(network(bad).is_none(), "{bad}");
+        }
+    }
+}

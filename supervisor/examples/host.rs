@@ -1,0 +1,130 @@
+//! The smallest host: a supervisor whose children do next to nothing, and misbehave on request.
+//!
+//! `host serve DATA_DIR ADDRESS WORKERS DRAIN_MS SETTINGS` runs one; the children are this program
+//! again. `SETTINGS` maps a child (`storage`, `worker 0`) to its manners:
+//!
+//! | manner | the child |
+//! |---|---|
+//! | `{"exit_before_ready": N}` | exits with N instead of getting ready |
+//! | `{"never_ready": true}` | hangs while it comes up |
+//! | `{"exit_at_drain": N}` | exits with N when told to drain |
+//! | `{"deaf": true}` | does not drain |
+//! | `{"leaves": true}` | closes its lifeline once it is ready and lives on |
+//!
+//! Workers answer each TCP connection with their name. Everybody writes what happens to it into
+//! `DATA_DIR/events`.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, exit};
+use std::thread;
+use std::time::Duration;
+
+use minitalk_supervisor::child::{Child, Command, Lifeline};
+use minitalk_supervisor::{Listeners, Lock, Outcome, Plan, Program, run};
+use serde_json::{Value, json};
+
+/// Time between two reports.
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("serve") => serve(&arguments[1..]),
+        Some("role") => child(),
+        _ => Err("serve or role".into()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("minitalk: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
+    let [data_dir, address, workers, drain_ms, manners] = arguments else {
+        return Err("five arguments, please".into());
+    };
+    let (data_dir, workers) = (PathBuf::from(data_dir), workers.parse()?);
+    let listeners = Listeners::open(&[address.parse::<SocketAddr>()?], workers, &data_dir)?;
+    let lock = Lock::take(&data_dir)?;
+    let outcome = run(Plan {
+        listeners,
+        lock,
+        workers,
+        drain_timeout: Duration::from_millis(drain_ms.parse()?),
+        program: Program::same(),
+        settings: json!({"data_dir": data_dir, "manners": serde_json::from_str::<Value>(manners)?}),
+        notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
+    })?;
+    Ok(if outcome == Outcome::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn child() -> Result<ExitCode, Box<dyn Error>> {
+    let mut child = Child::adopt()?;
+    let settings: Value = child.settings()?;
+    let name = match child.role() {
+        "worker" => format!("worker {}", child.id()),
+        other => other.to_owned(),
+    };
+    let data_dir = PathBuf::from(settings["data_dir"].as_str().unwrap_or_default());
+    let manners = settings["manners"][&name].clone();
+    event(&data_dir, &format!("{name} started"))?;
+    if let Some(code) = manners["exit_before_ready"].as_i64() {
+        exit(i32::try_from(code)?);
+    }
+    let kept = (child.take_fds("lock"), child.take_fds("storage"));
+    for listener in child.take_fds("listen") {
+        let name = name.clone();
+        thread::spawn(move || answer(&TcpListener::from(listener), &name));
+    }
+    let lifeline = child.into_lifeline();
+    if manners["never_ready"] != true {
+        lifeline.ready()?;
+    }
+    if manners["leaves"] != true {
+        let (lifeline, data_dir) = (lifeline.clone(), data_dir.clone());
+        thread::spawn(move || report(&lifeline, &data_dir));
+    }
+    if manners["leaves"] == true {
+        drop(lifeline);
+        loop {
+            thread::park();
+        }
+    }
+    while let Some(Command::Drain) = lifeline.next_command()? {
+        event(&data_dir, &format!("{name} drains"))?;
+        if manners["deaf"] != true {
+            break;
+        }
+    }
+    drop(kept);
+    let code = manners["exit_at_drain"].as_i64().unwrap_or(0);
+    Ok(ExitCode::from(u8::try_from(code)?))
+}
+
+fn answer(listener: &TcpListener, name: &str) {
+    let _ = listener.set_nonblocking(false);
+    for mut stream in listener.incoming().flatten() {
+        let _ = writeln!(stream, "{name} {}", std::process::id());
+    }
+}
+
+/// The disk is as well as `DATA_DIR/disk` says.
+fn report(lifeline: &Lifeline, data_dir: &Path) {
+    loop {
+        let disk = fs::read_to_string(data_dir.join("disk")).unwrap_or_else(|_| "ok".to_owned());
+        if lifeline.report(&json!({"connections": 7, "disk": disk})).is_err() {
+            return;
+        }
+        thread::sleep(REPORT_INTERVAL);
+    }
+}
+
+fn event(data_dir: &Path, what: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(data_dir.join("events"))?;
+    file.write_all(format!("{what}\n").as_bytes())
+}

@@ -1,0 +1,139 @@
+//! The control socket, `run/control.sock`: one request line, one answer line, closed.
+//!
+//! It answers while the TCP port is overloaded, and nobody can hold the supervisor up through it:
+//! everything is non-blocking, the clients are few, and each has [`PATIENCE`] for its whole visit.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
+
+use crate::lines::Lines;
+use crate::unix;
+
+/// File name in the run directory.
+pub(crate) const SOCKET: &str = "control.sock";
+/// Clients served at once; one more pushes the oldest out.
+const CLIENTS: usize = 32;
+/// Longest time from connecting to having taken the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a request line.
+const REQUEST_BYTES: usize = 256;
+
+pub(crate) struct Control {
+    listener: UnixListener,
+    clients: Vec<Client>,
+}
+
+struct Client {
+    stream: UnixStream,
+    deadline: Instant,
+    request: Lines,
+    /// What is left to send, once the request is known.
+    answer: Option<Vec<u8>>,
+}
+
+/// What to watch a client for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    ToRead,
+    ToWrite,
+}
+
+impl Control {
+    pub(crate) fn bind(run_dir: &Path) -> io::Result<Control> {
+        let listener = unix::bind(run_dir, SOCKET)?;
+        listener.set_nonblocking(true)?;
+        Ok(Control { listener, clients: Vec::new() })
+    }
+
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The clients to watch, in the order that [`Control::serve`] counts them.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Wants)> {
+        self.clients.iter().map(|client| {
+            let wants = if client.answer.is_some() { Wants::ToWrite } else { Wants::ToRead };
+            (client.stream.as_fd(), wants)
+        })
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.clients.iter().map(|client| client.deadline).min()
+    }
+
+    /// Takes in whoever waits. Everybody but this user and root is turned away.
+    pub(crate) fn accept(&mut self, now: Instant) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let peer = getsockopt(&stream, sockopt::PeerCredentials);
+            let is_allowed = peer.is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0);
+            if !is_allowed || stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            if self.clients.len() == CLIENTS {
+                self.clients.remove(0); // the oldest: they are in order of arrival
+            }
+            let request = Lines::new(REQUEST_BYTES);
+            self.clients.push(Client { stream, deadline: now + PATIENCE, request, answer: None });
+        }
+    }
+
+    /// Goes on with the clients that can go on, and lets go of those that are done, gone or late.
+    /// `answer` makes the line for a request, without its newline.
+    pub(crate) fn serve(&mut self, can_go_on: &[usize], now: Instant, answer: impl Fn(&str) -> String) {
+        let mut index = 0;
+        self.clients.retain_mut(|client| {
+            let stays = !can_go_on.contains(&index) || client.go_on(&answer).unwrap_or(false);
+            index += 1;
+            stays && client.deadline > now
+        });
+    }
+}
+
+impl Client {
+    /// Whether it is to be kept.
+    fn go_on(&mut self, answer: &impl Fn(&str) -> String) -> io::Result<bool> {
+        if self.answer.is_none() {
+            let mut bytes = [0; REQUEST_BYTES];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.request.push(&bytes[..count]),
+                Err(error) => return if waits(&error) { Ok(true) } else { Err(error) },
+            }
+            let Some(line) = self.request.next_line().map_err(|_| io::ErrorKind::InvalidData)? else {
+                return Ok(true);
+            };
+            self.answer = Some((answer(String::from_utf8_lossy(&line).trim()) + "\n").into_bytes());
+        }
+        let Some(rest) = &mut self.answer else { return Ok(true) };
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(count) => drop(rest.drain(..count)),
+                Err(error) => return if waits(&error) { Ok(true) } else { Err(error) },
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn waits(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Asks the supervisor of the host in `data_dir` for its status: one JSON object.
+///
+/// Waits `patience` at most for each step. No host there: `NotFound` or `ConnectionRefused`.
+pub fn ask_status(data_dir: &Path, patience: Duration) -> io::Result<serde_json::Value> {
+    let mut stream = unix::connect(&data_dir.join(crate::RUN_DIR), SOCKET)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(b"status\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,162 @@
+//! The supervisor's one loop: waits for signals, children and control clients, and never for one only.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::control::{self, Control, Wants};
+use crate::crew::Crew;
+use crate::error::StartError;
+use crate::signals::{Signals, Wish};
+use crate::{NAME, Plan, STORAGE_SOCKET, run_dir, unix};
+
+/// How a host's life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Asked to stop, it drained and ended in order.
+    Drained,
+    /// It could not go on, or somebody had to be killed; a line on standard error says who and why.
+    Failed,
+}
+
+struct Host {
+    crew: Crew,
+    control: Control,
+    signals: Signals,
+}
+
+/// Something to look at after a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    NewClient,
+    Client(usize),
+    Child(usize),
+}
+
+pub(crate) fn run(plan: Plan) -> Result<Outcome, StartError> {
+    let signals = Signals::block().map_err(|error| StartError::System { what: "receive signals", error })?;
+    raise_open_files();
+    let run_dir = run_dir(&plan.lock);
+    let (control, storage_socket) =
+        open_run_dir(&run_dir).map_err(|error| StartError::DataDir { path: run_dir.clone(), error })?;
+    let crew = Crew::new(plan, storage_socket, Instant::now());
+    let mut host = Host { crew, control, signals };
+    if let Err(error) = host.live() {
+        host.crew.kill_all(&format!("cannot go on ({error})"));
+    }
+    let outcome = host.crew.outcome();
+    for socket in [control::SOCKET, STORAGE_SOCKET] {
+        let _ = fs::remove_file(run_dir.join(socket)); // the next start replaces what is left
+    }
+    host.crew.into_plan().lock.release();
+    Ok(outcome)
+}
+
+impl Host {
+    fn live(&mut self) -> io::Result<()> {
+        while self.crew.advance(Instant::now()) {
+            let sources = self.wait()?;
+            let now = Instant::now();
+            let mut clients = Vec::new();
+            let mut has_child_ended = false;
+            for source in sources {
+                match source {
+                    Source::Signals => has_child_ended |= self.take_signals(now)?,
+                    Source::NewClient => self.control.accept(now),
+                    Source::Client(index) => clients.push(index),
+                    Source::Child(index) => self.crew.hear(index, now),
+                }
+            }
+            self.crew.reap(has_child_ended, now);
+            let crew = &self.crew;
+            self.control.serve(&clients, now, |request| answer(crew, request, now));
+        }
+        Ok(())
+    }
+
+    /// Waits for the next thing to do; an empty answer: some deadline has come.
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let mut sources = vec![Source::Signals, Source::NewClient];
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.control.listener(), PollFlags::POLLIN),
+        ];
+        for (index, (fd, wants)) in self.control.clients().enumerate() {
+            sources.push(Source::Client(index));
+            let flags = if wants == Wants::ToWrite { PollFlags::POLLOUT } else { PollFlags::POLLIN };
+            fds.push(PollFd::new(fd, flags));
+        }
+        for (index, fd) in self.crew.lifelines() {
+            sources.push(Source::Child(index));
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
+        match poll(&mut fds, self.timeout(Instant::now())) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let happened = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        Ok(sources.into_iter().zip(happened).filter_map(|(source, yes)| yes.then_some(source)).collect())
+    }
+
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let deadlines = [self.crew.next_deadline(now), self.control.next_deadline()];
+        match deadlines.into_iter().flatten().min() {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                // Rounded up, so as not to spin through the last millisecond.
+                let wait = deadline.saturating_duration_since(now) + Duration::from_millis(1);
+                PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+            }
+        }
+    }
+
+    /// Whether a child has ended.
+    fn take_signals(&mut self, now: Instant) -> io::Result<bool> {
+        let mut has_child_ended = false;
+        while let Some(wish) = self.signals.next()? {
+            match wish {
+                Wish::Stop => self.crew.stop(now),
+                Wish::Reload => say(format_args!("SIGHUP: this version does not reload; nothing changed")),
+                Wish::ChildEnded => has_child_ended = true,
+            }
+        }
+        Ok(has_child_ended)
+    }
+}
+
+/// The answer line to a control client.
+fn answer(crew: &Crew, request: &str, now: Instant) -> String {
+    let status = match request {
+        "status" => serde_json::to_string(&crew.status(now)),
+        _ => serde_json::to_string(&serde_json::json!({"error": "unknown request; there is: status"})),
+    };
+    status.unwrap_or_else(|error| format!("{{\"error\":\"{}\"}}", error.to_string().escape_default()))
+}
+
+/// One line for the operator. A closed standard error is no reason to end.
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("{NAME}: {text}\n").as_bytes());
+}
+
+/// The private directory with the two sockets in it.
+fn open_run_dir(run_dir: &Path) -> io::Result<(Control, std::os::unix::net::UnixListener)> {
+    DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+    Ok((Control::bind(run_dir)?, unix::bind(run_dir, STORAGE_SOCKET)?))
+}
+
+/// As many open files as this user may have; inherited by the workers, which need one per client.
+/// Refused, the host serves as many clients as it can.
+fn raise_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}

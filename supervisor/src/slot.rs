@@ -1,0 +1,106 @@
+//! The place of one child in the host: whoever works there now, and the history of those before.
+
+use std::fmt;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::restart::History;
+use crate::spawn::Process;
+use crate::status::{self, NO_REPORT, ProcessStatus};
+
+/// What a child is for; the names are those of the start message and of the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Storage,
+    Worker,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) role: Role,
+    /// Which of its role, from 0.
+    pub(crate) id: u16,
+    pub(crate) place: Place,
+    pub(crate) history: History,
+    pub(crate) restarts: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Nobody is wanted here: not yet, or no more.
+    Empty,
+    /// To be started then.
+    Due(Instant),
+    /// Somebody is here.
+    Taken(Process),
+}
+
+impl Role {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Storage => "storage",
+            Role::Worker => "worker",
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(role: Role, id: u16) -> Slot {
+        Slot { role, id, place: Place::Empty, history: History::default(), restarts: 0 }
+    }
+
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.place {
+            Place::Taken(process) => Some(process),
+            Place::Empty | Place::Due(_) => None,
+        }
+    }
+
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.place {
+            Place::Taken(process) => Some(process),
+            Place::Empty | Place::Due(_) => None,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.process().is_some_and(Process::is_ready)
+    }
+
+    /// Its last report; an empty object while there is none.
+    pub(crate) fn report(&self) -> &Value {
+        self.process().map_or(&NO_REPORT, Process::report)
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> ProcessStatus<'_> {
+        let process = self.process();
+        let pid = process.map_or(0, Process::pid);
+        ProcessStatus {
+            role: self.role.name(),
+            id: self.id,
+            pid,
+            uptime_s: status::seconds(process.map(|process| process.age(now)).unwrap_or_default()),
+            restarts: self.restarts,
+            rss_bytes: if pid == 0 { 0 } else { status::rss_bytes(pid) },
+            connections: status::connections(self.report()),
+            ready: self.is_ready(),
+            report: self.report(),
+            rates: process.map(|process| process.rates().clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// As an operator knows it: `storage`, `worker 1`, with its pid while it has one.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.role {
+            Role::Storage => f.write_str(self.role.name())?,
+            Role::Worker => write!(f, "{} {}", self.role.name(), self.id)?,
+        }
+        match self.process() {
+            Some(process) => write!(f, " (pid {})", process.pid()),
+            None => Ok(()),
+        }
+    }
+}

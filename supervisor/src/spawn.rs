@@ -1,0 +1,203 @@
+//! Starting a child and holding on to it.
+//!
+//! Children are fresh executions, never forks that go on: whatever state the supervisor is in, the
+//! thousandth child starts as clean as the first. The program is named through `/proc/self/exe`, so a
+//! host goes on with the version it was started with while an upgrade replaces the file on disk.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::NAME;
+use crate::lifeline::{Lifeline, Line};
+use crate::message::{FromChild, Start};
+use crate::rates::Rates;
+use crate::restart::End;
+use crate::status::NO_REPORT;
+
+/// How every child is started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Arguments before `role NAME --id N`.
+    pub arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// The running executable itself, whatever has become of its file.
+    pub fn same() -> Program {
+        Program { path: PathBuf::from("/proc/self/exe"), arguments: Vec::new() }
+    }
+}
+
+/// Time between closing the lifeline and ending, for a child that was not told to drain: its last
+/// lines, its destructors.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+
+/// A running child. Dropped, it is killed and waited for: none is ever left behind.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    lifeline: Option<Lifeline>,
+    /// Since when a child that was not told to drain has had no lifeline.
+    leaving_since: Option<Instant>,
+    is_draining: bool,
+    started: Instant,
+    ready_since: Option<Instant>,
+    /// Its last report; an empty object until the first.
+    report: Value,
+    rates: Rates,
+    ended: bool,
+}
+
+/// News from a child that the host acts on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It serves from now on.
+    Ready,
+    /// It broke the protocol and must go; the text says how.
+    Broken(String),
+}
+
+impl Process {
+    pub(crate) fn start(
+        program: &Program,
+        start: &Start,
+        fds: &[BorrowedFd<'_>],
+        now: Instant,
+    ) -> io::Result<Process> {
+        let (lifeline, stdin) = Lifeline::open(start, fds)?;
+        let child = Command::new(&program.path)
+            .arg0(NAME)
+            .args(&program.arguments)
+            .args(["role", &start.role, "--id", &start.id.to_string()])
+            .stdin(Stdio::from(stdin))
+            .spawn()?;
+        Ok(Process {
+            child,
+            lifeline: Some(lifeline),
+            leaving_since: None,
+            is_draining: false,
+            started: now,
+            ready_since: None,
+            report: NO_REPORT.clone(),
+            rates: Rates::default(),
+            ended: false,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready_since.is_some()
+    }
+
+    pub(crate) fn report(&self) -> &Value {
+        &self.report
+    }
+
+    /// How fast the counters of its reports grow.
+    pub(crate) fn rates(&self) -> &Map<String, Value> {
+        self.rates.current()
+    }
+
+    /// For how long it has run.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// For how long it has been ready; none: it never was.
+    pub(crate) fn served(&self, now: Instant) -> Option<Duration> {
+        self.ready_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// The lifeline to poll, while it is open.
+    pub(crate) fn lifeline(&self) -> Option<BorrowedFd<'_>> {
+        self.lifeline.as_ref().map(Lifeline::as_fd)
+    }
+
+    /// Takes in what the child has said. One that breaks the protocol is killed.
+    pub(crate) fn receive(&mut self, now: Instant) -> Vec<News> {
+        let Some(lifeline) = &mut self.lifeline else { return Vec::new() };
+        let (messages, line) = lifeline.receive();
+        let mut news = Vec::new();
+        for message in messages {
+            match message {
+                FromChild::Ready(_) if self.ready_since.is_some() => {}
+                FromChild::Ready(_) => {
+                    self.ready_since = Some(now);
+                    news.push(News::Ready);
+                }
+                FromChild::Report(report) => {
+                    self.rates.take(&report, now);
+                    self.report = report;
+                }
+            }
+        }
+        match line {
+            Line::Open => return news,
+            Line::Closed => self.leaving_since = (!self.is_draining).then_some(now),
+            Line::Broken(how) => {
+                news.push(News::Broken(how));
+                self.kill();
+            }
+        }
+        self.lifeline = None;
+        news
+    }
+
+    /// Tells it to drain; a child that cannot be told is killed. One that is leaving already is left
+    /// to it.
+    pub(crate) fn drain(&mut self) {
+        let Some(lifeline) = &self.lifeline else { return };
+        match lifeline.drain() {
+            Ok(()) => self.is_draining = true,
+            Err(_) => self.kill(),
+        }
+    }
+
+    /// Kills a child that closed its lifeline, so that it cannot be led any more, and does not end.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if self.leaving_since.is_some_and(|since| now.saturating_duration_since(since) >= LEAVE_TIME) {
+            self.kill();
+        }
+    }
+
+    /// Only fails where there is nothing left to kill.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+    }
+
+    /// How it ended, if it has; known only once the child is reaped.
+    pub(crate) fn end(&mut self) -> Option<End> {
+        let end = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => match (status.code(), status.signal()) {
+                (Some(code), _) => End::Exited(code),
+                (None, signal) => End::Killed(signal.unwrap_or(0)),
+            },
+            // Reaped by the kernel, as when SIGCHLD was ignored by who started us.
+            Err(_) => End::Unknown,
+        };
+        self.ended = true;
+        Some(end)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
