@@ -5,10 +5,12 @@
 
 mod check_config;
 mod fault;
+pub mod reindex;
 mod role;
 mod secret;
 mod serve;
 mod status;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
