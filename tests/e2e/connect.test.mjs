@@ -92,7 +92,9 @@ describe("connecting with a token", () => {
   it("refuses an unknown namespace beside the chat without hurting the chat", async () => {
     const socket = await connect(server, alice);
     const other = socket.io.socket("/admin", { auth: { token: alice.token } });
-    const [refused] = await next(other, "connect_error");
+    const told = next(other, "connect_error");
+    other.connect();
+    const [refused] = await told;
     assert.equal(refused.message, "Invalid namespace");
     assert.equal(socket.connected, true);
     assert.equal((await ask(socket, "get_messages", { roomId: "none" })).ok, false);

@@ -43,10 +43,14 @@ class Server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("MINITALK_", "JWT_"))}
         command = [BINARY, "serve", "--config", str(config), "--data-dir", self.data_dir]
         command += ["--listen", "127.0.0.1:0", "--workers", "2"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env=environment)
         self.stderr = ""
         threading.Thread(target=self._read, daemon=True).start()
-        ready = until("the server is ready", self._ready)
+        try:
+            ready = until("the server is ready", self._ready)
+        except BaseException:
+            self.process.kill()
+            raise
         self.url = f"http://127.0.0.1:{ready[1]}"
         self.port = int(ready[1])
 

@@ -23,6 +23,7 @@ class SyncClient(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.server = Server()
+        cls.addClassCleanup(cls.server.stop)
         cls.users = cls.server.new_users("파이썬", 8)
         cls.room = cls.server.new_room(cls.users)
         cls.clients, cls.heard = [], []
@@ -30,12 +31,6 @@ class SyncClient(unittest.TestCase):
         while len(cls.clients) < 4 or cls.server.workers_in_use() < 2:
             assert len(cls.clients) < 64, "64 connections and all on one worker"
             cls._connect(cls.users[len(cls.clients) % len(cls.users)])
-
-    @classmethod
-    def tearDownClass(cls):
-        for client in cls.clients:
-            client.disconnect()
-        cls.server.stop()
 
     @classmethod
     def _connect(cls, user):
@@ -46,6 +41,7 @@ class SyncClient(unittest.TestCase):
             heard.append(message)
 
         client.connect(cls.server.url, auth={"token": user["token"]}, **WEBSOCKET)
+        cls.addClassCleanup(client.disconnect)
         cls.clients.append(client)
         cls.heard.append(heard)
 
@@ -94,12 +90,9 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
     @classmethod
     def setUpClass(cls):
         cls.server = Server()
+        cls.addClassCleanup(cls.server.stop)
         cls.users = cls.server.new_users("async", 8)
         cls.room = cls.server.new_room(cls.users)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.stop()
 
     async def connect(self, user):
         client, heard = socketio.AsyncClient(reconnection=False), []
