@@ -15,6 +15,8 @@
 //! | [`derived`] | an index that is gone, cut, or garbage |
 //! | [`missed`] | a worker that comes back |
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
 mod bad_disk;
 mod damage;
 mod derived;

@@ -23,7 +23,9 @@ fn all_workers_hear_all_messages_in_one_order() {
         assert_eq!(worker.hear(), [Heard::Welcome(Position::default())]);
     }
     for _ in 0..200 {
-        workers.iter_mut().for_each(|worker| drop(worker.post("r", "hello")));
+        for worker in &mut workers {
+            worker.post("r", "hello");
+        }
     }
     let expected: Vec<u64> = (1..=600).collect();
     let mut orders = Vec::new();
