@@ -5,10 +5,12 @@
 
 mod check_config;
 mod fault;
+pub mod reindex;
 mod role;
 mod secret;
 mod serve;
 mod status;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Environment, Flags, WORKERS_MAX};
+use crate::config::{Environment, Flags, WORKERS_MAX, load};
 
 pub use fault::Fault;
 
@@ -48,6 +50,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Check a configuration file and name every mistake with its line
     CheckConfig(check_config::CheckConfigArgs),
+    /// Read every record of a data directory and check it
+    Verify(DataArgs),
+    /// Build everything derived from the logs anew
+    Reindex(DataArgs),
     /// Load a server and judge it: correctness first, then speed
     Bench(minitalk_bench::BenchArgs),
     /// What the supervisor starts
@@ -70,6 +76,25 @@ pub struct HostArgs {
     /// Worker processes; 0: one per available core [env: MINITALK_WORKERS] [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=i64::from(WORKERS_MAX)))]
     workers: Option<u16>,
+}
+
+/// Which data directory, whether or not a server runs in it.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Configuration file that names it [env: MINITALK_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory [env: MINITALK_DATA_DIR] [default: data/storage]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// The directory, found as `serve` finds it.
+    fn data_dir(self, environment: Environment<'_>) -> Result<PathBuf, Fault> {
+        let flags = Flags { config: self.config, data_dir: self.data_dir, ..Flags::default() };
+        Ok(load(&flags, environment)?.data_dir)
+    }
 }
 
 impl From<HostArgs> for Flags {
@@ -99,6 +124,8 @@ pub fn run(command: Command, environment: Environment<'_>) -> Result<ExitCode, F
         Command::Serve(args) => serve::run(args, environment),
         Command::Status(args) => status::run(args, environment),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
+        Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?)),
         Command::Bench(args) => return Ok(minitalk_bench::run(args)),
         Command::Role(args) => role::run(&args, environment),
     }?;

@@ -2,15 +2,14 @@
 
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use minitalk_supervisor::ask_status;
 use serde_json::Value;
 
-use super::{Fault, show};
-use crate::config::{self, Environment, Flags};
+use super::{DataArgs, Fault, show};
+use crate::config::Environment;
 
 /// `status`
 #[derive(Debug, Args)]
@@ -18,12 +17,8 @@ pub struct StatusArgs {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
-    /// Configuration file of the server [env: MINITALK_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data directory of the server [env: MINITALK_DATA_DIR] [default: data/storage]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
 }
 
 /// Longest wait for the supervisor, which does nothing that takes long.
@@ -34,8 +29,7 @@ const HEADINGS: [&str; 9] =
 const WORD_COLUMNS: usize = 2;
 
 pub(super) fn run(args: StatusArgs, environment: Environment<'_>) -> Result<u8, Fault> {
-    let flags = Flags { config: args.config, data_dir: args.data_dir, ..Flags::default() };
-    let data_dir = config::load(&flags, environment)?.data_dir;
+    let data_dir = args.data.data_dir(environment)?;
     let status = match ask_status(&data_dir, PATIENCE) {
         Ok(status) => status,
         Err(error) => match error.kind() {

@@ -30,15 +30,17 @@ pub struct Line<'a> {
 /// The lines of a file, one after the other.
 pub struct Lines<F> {
     file: F,
+    /// Grown, never cleared: only `filled` bytes of it mean something.
     buffer: Vec<u8>,
+    filled: usize,
     /// Where in the file the buffer begins.
     base: u64,
     /// Bytes of the buffer already answered.
     used: usize,
-    /// Bytes of the buffer known to hold no line feed, from its beginning.
+    /// Bytes of the buffer known to hold no further line feed, from its beginning.
     searched: usize,
     ended: bool,
-    /// Bytes of the file to look at, at most.
+    /// Byte of the file to stop at.
     limit: u64,
 }
 
@@ -48,9 +50,10 @@ impl<F: Borrow<File>> Lines<F> {
         Lines::up_to(file, start, u64::MAX)
     }
 
-    /// The lines from byte `start` on that begin before byte `limit`, where one ends.
+    /// The lines from byte `start` on up to byte `limit`, where one ends.
     pub fn up_to(file: F, start: u64, limit: u64) -> Lines<F> {
-        Lines { file, buffer: Vec::new(), base: start, used: 0, searched: 0, ended: false, limit }
+        let (buffer, filled) = (Vec::new(), 0);
+        Lines { file, buffer, filled, base: start, used: 0, searched: 0, ended: false, limit }
     }
 
     /// The next line; `None` at the end of the file.
@@ -59,14 +62,14 @@ impl<F: Borrow<File>> Lines<F> {
     /// The file can't be read.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
-            if let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
+            if let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..self.filled]) {
                 let end = self.searched + at;
                 return Ok(Some(self.take(end, end + 1, true)));
             }
-            self.searched = self.buffer.len();
-            let rest = self.buffer.len() - self.used;
+            self.searched = self.filled;
+            let rest = self.filled - self.used;
             if rest > LINE_BYTES || (self.ended && rest > 0) {
-                return Ok(Some(self.take(self.buffer.len(), self.buffer.len(), false)));
+                return Ok(Some(self.take(self.filled, self.filled, false)));
             }
             if self.ended {
                 return Ok(None);
@@ -80,10 +83,10 @@ impl<F: Borrow<File>> Lines<F> {
     /// # Errors
     /// The file can't be read.
     pub fn has_more(&mut self) -> io::Result<bool> {
-        while self.used == self.buffer.len() && !self.ended {
+        while self.used == self.filled && !self.ended {
             self.fill()?;
         }
-        Ok(self.used < self.buffer.len())
+        Ok(self.used < self.filled)
     }
 
     fn take(&mut self, end: usize, next: usize, finished: bool) -> Line<'_> {
@@ -98,28 +101,31 @@ impl<F: Borrow<File>> Lines<F> {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.used);
+        self.buffer.copy_within(self.used..self.filled, 0);
         self.base += self.used as u64;
         self.searched -= self.used;
+        self.filled -= self.used;
         self.used = 0;
-        let filled = self.buffer.len();
-        let at = self.base + filled as u64;
+        let at = self.base + self.filled as u64;
         let wanted = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(READ_BYTES).min(READ_BYTES);
-        self.buffer.resize(filled + wanted, 0);
-        let read = match self.file.borrow().read_at(&mut self.buffer[filled..], at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => {
-                self.buffer.truncate(filled);
-                return Err(error);
-            }
-            Ok(0) => {
-                self.ended = true;
-                0
-            }
-            Ok(read) => read,
-        };
-        self.buffer.truncate(filled + read);
+        grow(&mut self.buffer, self.filled + READ_BYTES);
+        let free = &mut self.buffer[self.filled..self.filled + wanted];
+        match self.file.borrow().read_at(free, at) {
+            Ok(0) => self.ended = true,
+            Ok(read) => self.filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
+    }
+}
+
+/// Makes a buffer at least that long. New memory comes zeroed from the kernel and is not touched.
+fn grow(buffer: &mut Vec<u8>, len: usize) {
+    if buffer.len() < len {
+        let mut larger = vec![0; len.max(buffer.len() * 2)];
+        larger[..buffer.len()].copy_from_slice(buffer);
+        *buffer = larger;
     }
 }
 
@@ -150,14 +156,15 @@ impl<'f> BlocksBack<'f> {
         loop {
             let wanted = usize::try_from(self.end).unwrap_or(step).min(step);
             let base = self.end - wanted as u64;
-            self.buffer.resize(wanted, 0);
-            self.file.read_exact_at(&mut self.buffer, base)?;
+            grow(&mut self.buffer, wanted);
+            let buffer = &mut self.buffer[..wanted];
+            self.file.read_exact_at(buffer, base)?;
             // The beginning of a block is the rest of a line, unless it is the file's.
-            let cut = if base == 0 { Some(0) } else { memchr::memchr(b'\n', &self.buffer).map(|at| at + 1) };
+            let cut = if base == 0 { Some(0) } else { memchr::memchr(b'\n', buffer).map(|at| at + 1) };
             match cut {
                 Some(cut) if cut < wanted => {
                     self.end = base + cut as u64;
-                    return Ok(Some((self.end, &self.buffer[cut..])));
+                    return Ok(Some((self.end, &self.buffer[cut..wanted])));
                 }
                 _ if step > 2 * LINE_BYTES => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end"));

@@ -10,6 +10,7 @@
 //! an unfinished last line is not yet a record.
 
 pub mod append;
+pub mod check;
 pub mod disk;
 pub mod lines;
 pub mod read;

@@ -356,6 +356,14 @@ pub fn leading_number(line: &[u8]) -> Option<u64> {
     std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
+/// The record at the end of a line that begins with something else, if there is one: what is left
+/// when a line feed was lost. No string holds its beginning, since quotation marks are escaped.
+pub fn last_inside(line: &[u8]) -> Option<&[u8]> {
+    let begins = |key: &[u8]| memchr::memmem::rfind(line, key);
+    let at = begins(b"{\"seq\":").max(begins(b"{\"rev\":"))?;
+    (at > 0).then(|| &line[at..])
+}
+
 /// Sixteen lower-case hexadecimal digits.
 fn hex(number: u64) -> Hex {
     let mut digits = [0; 16];

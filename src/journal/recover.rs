@@ -15,7 +15,7 @@ use super::JournalError;
 use super::append::Log;
 use super::disk::Disk;
 use super::lines::{self, Lines};
-use super::record::BadRecord;
+use super::record::{self, BadRecord};
 use super::segment;
 
 /// What recovery needs of one record.
@@ -85,6 +85,17 @@ pub fn scan(path: &Path, from: From, sealed: bool, visit: &mut Visit<'_>) -> Res
             // It may read like a record, but was not written to its end.
             false => Err("the line has no end".to_owned()),
         };
+        // Behind a lost line feed there may be a record that tells damage from an unfinished write.
+        let inside = match &found {
+            Err(_) if line.finished => record::last_inside(line.bytes),
+            _ => None,
+        };
+        let inside = inside.and_then(|inside| visit(inside, line.start, 0).ok());
+        if let (Err(what), Some(inside)) = (&found, inside)
+            && inside.synced >= scan.next
+        {
+            return Err(damaged(&file, path, scan.end, bad.unwrap_or_else(|| what.clone())));
+        }
         match (&bad, found) {
             (None, Ok(found)) if found.number == scan.next => {
                 scan.end = line.end;

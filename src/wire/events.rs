@@ -9,6 +9,7 @@ use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::frame;
+use super::object::Object;
 use crate::chat::{Code, OpId, Refusal, rules};
 
 /// What a client asks for.
@@ -85,7 +86,8 @@ impl<'a> Event<'a> {
         let argument = self.argument.map_or("null", RawValue::get);
         match &*self.name {
             "send_message" => {
-                let send: SendMessage = serde_json::from_str(argument).map_err(|_| explain_send(argument))?;
+                let Object(send) = serde_json::from_str::<Object<SendMessage<'_>>>(argument)
+                    .map_err(|_| explain_send(argument))?;
                 if send.room_id.is_empty() || send.content.is_empty() {
                     return Err(required("roomId and content are required"));
                 }
@@ -96,9 +98,10 @@ impl<'a> Event<'a> {
             "leave_room" => room_only(argument).map(Command::LeaveRoom),
             "typing" => room_only(argument).map(Command::Typing),
             "get_messages" => {
-                let get: GetMessages = serde_json::from_str(argument).map_err(|_| {
-                    required("roomId is required; before, after and limit must be whole numbers")
-                })?;
+                let Object(get) =
+                    serde_json::from_str::<Object<GetMessages<'_>>>(argument).map_err(|_| {
+                        required("roomId is required; before, after and limit must be whole numbers")
+                    })?;
                 Ok(Command::GetMessages(get))
             }
             other => {
@@ -110,8 +113,8 @@ impl<'a> Event<'a> {
 }
 
 fn room_only(argument: &str) -> Result<Cow<'_, str>, Refusal> {
-    match serde_json::from_str::<RoomOnly>(argument) {
-        Ok(RoomOnly { room_id }) if !room_id.is_empty() => Ok(room_id),
+    match serde_json::from_str::<Object<RoomOnly<'_>>>(argument) {
+        Ok(Object(RoomOnly { room_id })) if !room_id.is_empty() => Ok(room_id),
         _ => Err(required("roomId is required")),
     }
 }
@@ -266,6 +269,7 @@ mod tests {
             "content is not valid Unicode text"
         );
         assert_eq!(refused(r#"["send_message","text"]"#), "roomId and content are required");
+        assert_eq!(refused(r#"["send_message",["r","x"]]"#), "roomId and content are required");
         assert_eq!(refused(r#"["join_room",null]"#), "roomId is required");
         assert_eq!(refused(r#"["nonsense",1]"#), "Unknown event: nonsense");
     }

@@ -52,14 +52,14 @@ struct User {
     number: UserId,
     name: Box<str>,
     sockets: SmallVec<[Slot; 2]>,
-    /// Sorted.
-    rooms: Vec<RoomIdx>,
+    /// Sorted. Most users are in few rooms; those need no memory of their own.
+    rooms: SmallVec<[RoomIdx; 4]>,
     pace: Pace,
 }
 
 struct Socket {
     user: u32,
-    seats: Vec<Place>,
+    seats: SmallVec<[Place; 2]>,
 }
 
 /// A seat as its socket knows it.
@@ -80,7 +80,7 @@ impl Hub {
                     number,
                     name: name.into(),
                     sockets: SmallVec::new(),
-                    rooms: Vec::new(),
+                    rooms: SmallVec::new(),
                     pace: Pace::default(),
                 }));
                 self.users_by_number.insert(number, user);
@@ -95,7 +95,7 @@ impl Hub {
         if self.sockets.len() <= at {
             self.sockets.resize_with(at + 1, || None);
         }
-        self.sockets[at] = Some(Socket { user, seats: Vec::new() });
+        self.sockets[at] = Some(Socket { user, seats: SmallVec::new() });
         self.users[usize_of(user)].sockets.push(slot);
         let rooms = self.users[usize_of(user)].rooms.clone();
         for room in rooms {

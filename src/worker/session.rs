@@ -12,6 +12,7 @@ use crate::index::IndexError;
 use crate::wire::engine::packet as engine;
 use crate::wire::events::Event;
 use crate::wire::frame::{self, Violation, close_code, violation};
+use crate::wire::object::Object;
 use crate::wire::socketio::{self, Kind, Packet};
 
 /// A read of history that a client waits for.
@@ -143,7 +144,7 @@ struct ConnectData {
 
 fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     let data = if data.is_empty() { "{}" } else { data };
-    let data: ConnectData = serde_json::from_str(data).map_err(|_| PARSE_ERROR)?;
+    let Object(data) = serde_json::from_str::<Object<ConnectData>>(data).map_err(|_| PARSE_ERROR)?;
     let Some(conn) = core.table.get(key) else {
         return Ok(());
     };

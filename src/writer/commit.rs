@@ -160,10 +160,11 @@ impl Committer {
             self.heads.add(&batch, &mut syncs);
         }
         state.syncs = syncs;
-        self.publisher.send(Event::Batch(batch));
         if last > 0 {
+            // Before anybody can hear of it: what is asked by one who has must be put behind it.
             self.status.seq.store(last, Ordering::Release);
         }
+        self.publisher.send(Event::Batch(batch));
     }
 
     /// Takes up what waits, up to the batch's limits.

@@ -65,6 +65,8 @@ pub struct Outlets {
 struct Peers {
     streams: HashMap<PeerId, Arc<UnixStream>>,
     threads: Vec<JoinHandle<()>>,
+    /// Connections end because the writer does: they are still to be answered.
+    stopping: bool,
 }
 
 /// Accepts workers until `stop` says so (by ending), then lets no more of them in, reads what they
@@ -87,6 +89,7 @@ pub fn run(listener: &UnixListener, stop: &UnixStream, outlets: &Outlets) {
     }
     let threads = {
         let mut peers = peers.lock();
+        peers.stopping = true;
         for stream in peers.streams.values() {
             // What is in the socket already is still read.
             let _ = stream.shutdown(Shutdown::Read);
@@ -138,8 +141,15 @@ fn admit(stream: UnixStream, id: PeerId, peers: &Arc<Mutex<Peers>>, outlets: &Ou
     let started = {
         let peers = peers.clone();
         thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK_BYTES).spawn(move || {
+            let publisher = reader.outlets.publisher.clone();
             reader.run();
-            peers.lock().streams.remove(&id);
+            let mut peers = peers.lock();
+            peers.streams.remove(&id);
+            let stopping = peers.stopping;
+            drop(peers);
+            if !stopping {
+                publisher.send(Event::Gone(id));
+            }
         })
     };
     match started {
@@ -170,7 +180,6 @@ impl Reader {
             Err(Trouble::Order(what)) => tracing::error!(peer = self.peer, what, "a worker broke the order"),
         }
         let _ = self.stream.shutdown(Shutdown::Read);
-        self.outlets.publisher.send(Event::Gone(self.peer));
     }
 
     fn read(&mut self) -> Result<(), Trouble> {

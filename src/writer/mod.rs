@@ -174,10 +174,10 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (stop, stopped) = UnixStream::pair()?;
     let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
     let (threads, ended) = spawn_all(vec![
-        ("intake", Box::new(move || Ok(intake::run(&listener, &stopped, &outlets)))),
-        ("commit", Box::new(move || Ok(committer.run(&ops)))),
+        ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
+        ("commit", sure(move || committer.run(&ops))),
         ("directory", Box::new(move || keeper.run(asked, woken).inspect_err(|_| discard(&data_dir)))),
-        ("publish", Box::new(move || Ok(publishing.run()))),
+        ("publish", sure(move || publishing.run())),
     ])?;
     Ok(Running { status, stop, publisher, threads, ended })
 }
@@ -190,6 +190,14 @@ fn discard(data_dir: &Path) {
 }
 
 type Work = Box<dyn FnOnce() -> Result<(), IndexError> + Send>;
+
+/// Work that has no way to fail.
+fn sure(work: impl FnOnce() + Send + 'static) -> Work {
+    Box::new(move || {
+        work();
+        Ok(())
+    })
+}
 
 type Threads = (Vec<(&'static str, JoinHandle<()>)>, Receiver<Ended>);
 

@@ -16,6 +16,7 @@ use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
 use crate::link::frame::{Change, NewUser, Outcome};
+use crate::wire::object::Object;
 
 /// Users in one step of a batch call: small enough that steps of several calls take turns.
 const STEP: usize = 1_000;
@@ -36,7 +37,8 @@ pub struct Credentials {
 /// A batch of them, at most 100,000.
 #[derive(Deserialize, ToSchema)]
 pub struct UserBatch {
-    users: Vec<Credentials>,
+    #[schema(value_type = Vec<Credentials>)]
+    users: Vec<Object<Credentials>>,
 }
 
 /// Answer of `signup`.
@@ -138,7 +140,7 @@ pub async fn signup_batch(
     let (mut created, mut errors) = (Vec::new(), Vec::new());
     let mut users = batch.users.into_iter().peekable();
     while users.peek().is_some() {
-        let step: Vec<Credentials> = users.by_ref().take(STEP).collect();
+        let step: Vec<Credentials> = users.by_ref().take(STEP).map(|Object(user)| user).collect();
         signup_step(&rest, step, &mut created, &mut errors).await?;
     }
     let message = format!("{} users created", created.len());
@@ -203,7 +205,7 @@ pub async fn login_batch(State(rest): State<Rest>, Body(batch): Body<UserBatch>)
     let mut users = batch.users.into_iter().peekable();
     while users.peek().is_some() {
         let (mut found, mut asked) = (Vec::new(), Vec::new());
-        for credentials in users.by_ref().take(rest.passwords.chunk) {
+        for Object(credentials) in users.by_ref().take(rest.passwords.chunk) {
             let shown = credentials.shown();
             match credentials.take() {
                 Ok((username, password)) => {

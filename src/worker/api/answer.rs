@@ -15,6 +15,7 @@ use super::super::core::App;
 use super::super::uplink::Asker;
 use crate::chat::{Code, Refusal};
 use crate::link::frame::{Change, Outcome, ToWriter};
+use crate::wire::object::Object;
 
 /// Body of every refusal.
 #[derive(Serialize, ToSchema)]
@@ -70,7 +71,7 @@ fn status(code: Code) -> StatusCode {
     }
 }
 
-/// A JSON body, whatever its content type says. An empty one is `{}`.
+/// A JSON object as body, whatever its content type says. An empty body is `{}`.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -80,7 +81,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Body(value)),
+            Ok(Object(value)) => Ok(Body(value)),
             Err(error) if error.is_data() => {
                 Err(Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}")).into())
             }

@@ -20,6 +20,7 @@ use super::rooms::{invalid, names};
 use crate::chat::{Refusal, rules};
 use crate::config;
 use crate::link::frame::{Change, NewRoom, Outcome};
+use crate::wire::object::Object;
 
 /// Rooms in one step of a batch call.
 const STEP_ROOMS: usize = 500;
@@ -48,7 +49,8 @@ pub struct WantedRoom {
 /// A batch of them, at most 100,000.
 #[derive(Deserialize, ToSchema)]
 pub struct RoomBatch {
-    rooms: Vec<WantedRoom>,
+    #[schema(value_type = Vec<WantedRoom>)]
+    rooms: Vec<Object<WantedRoom>>,
 }
 
 /// A room that was created.
@@ -137,7 +139,7 @@ pub async fn create_batch(
     }
     let (mut made, mut errors) = (Vec::new(), Vec::new());
     let (mut step, mut participants) = (Vec::new(), 0);
-    for wanted in batch.rooms {
+    for Object(wanted) in batch.rooms {
         let shown = wanted.name.clone();
         match wanted.take(&caller.username) {
             Ok(room) => {

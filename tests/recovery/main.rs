@@ -1,0 +1,29 @@
+//! What has been confirmed is there again, whatever happened to the process, the disk or the bytes;
+//! and nothing is there that nobody asked for.
+//!
+//! A real writer on a directory of its own, without a supervisor, spoken to over its socket as a
+//! worker does. [`host`] is the vocabulary, [`bad_disk`] plays a disk that fails or loses power.
+//!
+//! | file | the story |
+//! |---|---|
+//! | [`order`] | one order, no gaps, no repetitions, across restarts and files |
+//! | [`people`] | users and rooms: what is refused, what a retry is answered |
+//! | [`torn`] | a log that ends anywhere |
+//! | [`damage`] | a log that was changed |
+//! | [`failing`] | writes and syncs that fail |
+//! | [`power`] | a machine that loses power |
+//! | [`derived`] | an index that is gone, cut, or garbage |
+//! | [`missed`] | a worker that comes back |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod bad_disk;
+mod damage;
+mod derived;
+mod failing;
+mod host;
+mod missed;
+mod order;
+mod people;
+mod power;
+mod torn;
