@@ -59,7 +59,8 @@ fn named(file: &Path, all: &BTreeSet<String>) -> BTreeSet<String> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     let climb = "super::".repeat(depth(file));
-    let starts = ["crate::", &climb].map(|prefix| code.match_indices(prefix).map(|(at, _)| at + prefix.len()));
+    let starts =
+        ["crate::", &climb].map(|prefix| code.match_indices(prefix).map(|(at, _)| at + prefix.len()));
     let names = starts.into_iter().flatten().flat_map(|at| first_names(&code[at..]));
     names.filter(|name| all.contains(name)).collect()
 }
