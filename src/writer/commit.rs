@@ -155,8 +155,7 @@ impl Committer {
         }
         let (last, mut syncs) = (batch.last_seq(), std::mem::take(&mut state.syncs));
         if !syncs.is_empty() || !batch.is_empty() {
-            // Taken by the index only after the hand-over below has happened, or harmlessly before:
-            // what it then shows early is durable.
+            // The index may show it before the workers hear of it: it is durable.
             self.heads.add(&batch, &mut syncs);
         }
         state.syncs = syncs;
@@ -164,7 +163,9 @@ impl Committer {
             // Before anybody can hear of it: what is asked by one who has must be put behind it.
             self.status.seq.store(last, Ordering::Release);
         }
-        self.publisher.send(Event::Batch(batch));
+        if !batch.is_empty() || !batch.answers.is_empty() {
+            self.publisher.send(Event::Batch(batch));
+        }
     }
 
     /// Takes up what waits, up to the batch's limits.

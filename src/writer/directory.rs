@@ -122,11 +122,10 @@ impl Directory {
                     first
                 }
             };
-            if state.failed {
-                self.probe(&mut state);
-            }
-            if let Some(first) = first {
-                self.step(first, &mut state)?;
+            match first {
+                Some(first) => self.step(first, &mut state)?,
+                None if state.failed => self.probe(&mut state),
+                None => {}
             }
             let due = state.heads_at.is_some_and(|when| when <= Instant::now());
             if due || !open || self.heads.is_urgent() {

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use parking_lot::Mutex;
+use parking_lot::{FairMutex, Mutex};
 
 use super::batch::PeerId;
 use super::commit::Ops;
@@ -32,10 +32,10 @@ use crate::link::frame::{FromWriter, ToWriter, VERSION};
 const READ_BYTES: usize = 256 << 10;
 
 /// Operations handed over together, at most.
-const OPS_PER_HAND_OVER: u64 = 64;
+const OPS_PER_HAND_OVER: usize = 256;
 
 /// Hand-overs waiting for the commit thread: with the bound above, [`INTAKE_QUEUE`] operations.
-pub const HAND_OVERS: usize = INTAKE_QUEUE / 64;
+pub const HAND_OVERS: usize = INTAKE_QUEUE / OPS_PER_HAND_OVER;
 
 /// Changes waiting for the directory thread.
 pub const CHANGES: usize = 1_024;
@@ -50,8 +50,9 @@ const SYNC: u8 = 3;
 /// Where operations go.
 #[derive(Clone)]
 pub struct Outlets {
-    /// `Post` and `Sync`.
-    pub commit: Sender<Ops>,
+    /// `Post` and `Sync`. Locked for a hand-over: when the queue is full, those who wait come in
+    /// turn, where the channel alone would let a busy worker pass the others by for long.
+    pub commit: Arc<FairMutex<Sender<Ops>>>,
     /// `Change`.
     pub directory: Sender<Asked>,
     /// `Hello`, `Typing`.
@@ -227,16 +228,17 @@ impl Reader {
         Ok(used)
     }
 
-    fn hand_over(&self, frames: &[u8], count: u64) -> Result<(), Trouble> {
+    fn hand_over(&self, frames: &[u8], count: usize) -> Result<(), Trouble> {
         if count == 0 {
             return Ok(());
         }
         if self.instance == 0 {
             return Err(Trouble::Order("it did not greet"));
         }
+        let count = count as u64;
         self.outlets.status.queue.fetch_add(count, Ordering::Relaxed);
         let ops = Ops { peer: self.peer, instance: self.instance, frames: frames.to_vec(), count };
-        self.outlets.commit.send(ops).map_err(|_| Trouble::Order("the writer is ending"))
+        self.outlets.commit.lock().send(ops).map_err(|_| Trouble::Order("the writer is ending"))
     }
 
     fn act(&mut self, frame: ToWriter<'_>) -> Result<(), Trouble> {

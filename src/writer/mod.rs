@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use minitalk_supervisor::child::{Child, Command, EXIT_CANNOT_LIVE, Lifeline};
+use parking_lot::FairMutex;
 
 use self::commit::Committer;
 use self::directory::Directory;
@@ -172,6 +173,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         status: status.clone(),
     };
     let (stop, stopped) = UnixStream::pair()?;
+    let commit = Arc::new(FairMutex::new(commit));
     let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
     let (threads, ended) = spawn_all(vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
