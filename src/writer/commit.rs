@@ -18,7 +18,7 @@ use super::sequence::{Decision, Sequence};
 use super::status::{Part, Status};
 use crate::chat::{Code, OpId, Refusal};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
-use crate::journal::append::Segments;
+use crate::journal::rolling::Segments;
 use crate::journal::stamp::Stamp;
 use crate::link::codec;
 use crate::link::frame::{Outcome, ToWriter};

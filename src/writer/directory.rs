@@ -13,9 +13,10 @@ use crossbeam_channel::{Receiver, at, never, select};
 
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
-use super::changes::{Ends, Failure, Judge, Step};
+use super::changes::Step;
 use super::commit::{self, PROBE_INTERVAL};
 use super::heads::{HeadsOut, Waiting};
+use super::judge::{Ends, Failure, Judge};
 use super::publish::{Event, Publisher};
 use super::repeats::Repeats;
 use super::status::{Part, Status};
