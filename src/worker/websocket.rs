@@ -37,7 +37,8 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
             Ok(0) => return core.drop_conn(key),
             Ok(len) => {
                 take_in(core, key, &mut buffer[..len]);
-                if len < buffer.len() {
+                if len < buffer.len() && !ended {
+                    // The socket is empty; the poll tells when it is not.
                     return;
                 }
             }
