@@ -92,15 +92,8 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
             core.answered(key);
         }
         Asker::JoinRoom(key, ack, room_id) => {
-            match core.index.last_seq(&room_id) {
-                Ok(last_seq) => {
-                    let argument = serde_json::json!({"ok": true, "roomId": room_id, "lastSeq": last_seq});
-                    core.push_with(key, |out| events::ack_with(ack, &argument, out));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot read the index");
-                    commands::refuse(core, key, Some(ack), &internal());
-                }
+            if let Err(refusal) = commands::on_joined(core, key, &room_id, ack) {
+                commands::refuse(core, key, ack, &refusal);
             }
             core.resume_reading(key);
         }
@@ -116,7 +109,7 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
             core.answered(key);
         }
         Asker::JoinRoom(key, ack, _) => {
-            commands::refuse(core, key, Some(ack), &refusal);
+            commands::refuse(core, key, ack, &refusal);
             core.resume_reading(key);
         }
         Asker::Call(reply) => drop(reply.send(Err(refusal))),

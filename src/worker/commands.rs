@@ -99,18 +99,34 @@ fn take_turn(core: &mut Core, key: Key) -> Result<(), Refusal> {
     }
 }
 
+/// The seat is taken when the storage writer has answered: what was published before the request is
+/// history by then, what comes behind it is heard, and nothing is between.
 fn join_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
     check_member(core, key, room_id)?;
-    core.hub.unmute(key.slot, room_id);
-    if let Some(ack) = ack {
-        // The ack carries the room's last seq, which the index knows once it is in step.
-        let asker = Asker::JoinRoom(key, ack, room_id.to_owned());
-        core.uplink.submit(asker, |count| ToWriter::Sync { count })?;
-        if let Some(conn) = core.table.get(key) {
-            conn.pause = Pause::Answering;
-        }
+    let asker = Asker::JoinRoom(key, ack, room_id.to_owned());
+    core.uplink.submit(asker, |count| ToWriter::Sync { count })?;
+    if let Some(conn) = core.table.get(key) {
+        conn.pause = Pause::Answering;
     }
-    core.push_with(key, |out| events::event("joined_room", &serde_json::json!({"roomId": room_id}), out));
+    Ok(())
+}
+
+/// The index is in step with what was published before [`join_room`].
+pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    if core.table.get(key).is_none() {
+        return Ok(());
+    }
+    let last_seq = core.index.last_seq(room_id).map_err(|error| index_failed(&error))?;
+    if !core.hub.unmute(key.slot, room_id) {
+        return Err(Refusal::not_a_member());
+    }
+    core.push_with(key, |out| {
+        events::event("joined_room", &serde_json::json!({"roomId": room_id}), out);
+        if let Some(ack) = ack {
+            let argument = serde_json::json!({"ok": true, "roomId": room_id, "lastSeq": last_seq});
+            events::ack_with(ack, &argument, out);
+        }
+    });
     Ok(())
 }
 

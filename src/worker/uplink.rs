@@ -32,8 +32,8 @@ const SOCKET: &str = "storage.sock";
 pub enum Asker {
     /// A client's `send_message`, with the ack it asked for.
     Message(Key, Option<u64>),
-    /// A client's `join_room` that asked for an ack.
-    JoinRoom(Key, u64, String),
+    /// A client's `join_room`, and the ack it asked for.
+    JoinRoom(Key, Option<u64>, String),
     /// A REST call.
     Call(oneshot::Sender<Result<Outcome, Refusal>>),
 }
