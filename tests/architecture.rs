@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules by how far to the left they stand; one may import only from columns left of its own.
-const COLUMNS: [&[&str]; 5] = [
+const COLUMNS: [&[&str]; 6] = [
     &["chat", "challenge", "config", "observe"],
     &["wire", "link", "journal"],
     &["index"],
-    &["writer", "worker", "feed", "bridge", "cli"],
+    &["writer", "worker", "feed", "bridge"],
+    &["cli"],
     &["main"],
 ];
 
@@ -59,7 +60,8 @@ fn named(file: &Path, all: &BTreeSet<String>) -> BTreeSet<String> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     let climb = "super::".repeat(depth(file));
-    let starts = ["crate::", &climb].map(|prefix| code.match_indices(prefix).map(|(at, _)| at + prefix.len()));
+    let starts =
+        ["crate::", &climb].map(|prefix| code.match_indices(prefix).map(|(at, _)| at + prefix.len()));
     let names = starts.into_iter().flatten().flat_map(|at| first_names(&code[at..]));
     names.filter(|name| all.contains(name)).collect()
 }

@@ -123,9 +123,7 @@ fn a_bad_flag() {
 fn a_bad_environment() {
     let dir = fresh();
     let before = listing(dir.path());
-    for (name, value) in
-        [("MINITALK_LISTEN", "nonsense"), ("MINITALK_WORKERS", "many")]
-    {
+    for (name, value) in [("MINITALK_LISTEN", "nonsense"), ("MINITALK_WORKERS", "many")] {
         let data = dir.path().join("data");
         let output = minitalk()
             .env(name, value)
