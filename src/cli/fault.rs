@@ -56,12 +56,14 @@ pub enum Fault {
     /// A role was not started as the supervisor starts it.
     #[error(transparent)]
     Child(#[from] ChildError),
-    /// The storage writer ended; its error knows whether the next one may fare better.
-    #[error("storage: {0}")]
-    Storage(#[from] crate::writer::WriterError),
-    /// A worker ended; the next one may fare better.
-    #[error("{0}")]
-    Worker(#[from] crate::worker::WorkerError),
+    /// A process that the supervisor started ended, with its own exit code.
+    #[error("{what}")]
+    Process {
+        /// Which, and why.
+        what: String,
+        /// Tells the supervisor whether another one would fare better.
+        exit_code: u8,
+    },
 }
 
 impl Fault {
@@ -74,9 +76,9 @@ impl Fault {
             | Fault::Start(_)
             | Fault::Secret { .. }
             | Fault::Unreadable { .. } => 2,
-            Fault::Storage(error) => error.exit_code(),
+            Fault::Process { exit_code, .. } => *exit_code,
             Fault::Child(ChildError::NotSupervised) => 2,
-            Fault::Child(_) | Fault::Worker(_) => 1,
+            Fault::Child(_) => 1,
         }
     }
 

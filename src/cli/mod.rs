@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Environment, Flags, WORKERS_MAX, load};
 
 pub use fault::Fault;
+pub use role::Part;
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -118,8 +119,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
 }
 
-/// Runs a command to its end; the exit code.
-pub fn run(command: Command, environment: Environment<'_>) -> Result<ExitCode, Fault> {
+/// Runs a command to its end; the exit code. `play` is what one of a server's processes does: only
+/// the program itself knows all of them.
+pub fn run(
+    command: Command,
+    environment: Environment<'_>,
+    play: impl FnOnce(Part) -> Result<(), Fault>,
+) -> Result<ExitCode, Fault> {
     let code = match command {
         Command::Serve(args) => serve::run(args, environment),
         Command::Status(args) => status::run(args, environment),
@@ -127,7 +133,7 @@ pub fn run(command: Command, environment: Environment<'_>) -> Result<ExitCode, F
         Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
         Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?)),
         Command::Bench(args) => return Ok(minitalk_bench::run(args)),
-        Command::Role(args) => role::run(&args, environment),
+        Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;
     Ok(ExitCode::from(code))
 }

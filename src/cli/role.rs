@@ -5,7 +5,7 @@ use minitalk_supervisor::child::Child;
 
 use super::Fault;
 use crate::config::{Config, Environment};
-use crate::{observe, worker, writer};
+use crate::observe;
 
 /// `role`
 #[derive(Debug, Args)]
@@ -24,8 +24,17 @@ enum Role {
     Worker,
 }
 
-/// The arguments are for people who look at `ps`; what counts is the start message.
-pub(super) fn run(args: &RoleArgs, environment: Environment<'_>) -> Result<u8, Fault> {
+/// What a process that the supervisor started is to be.
+pub enum Part {
+    /// The storage writer.
+    Storage(Config, Child),
+    /// A worker.
+    Worker(Config, Child),
+}
+
+/// Takes up what the supervisor hands over. The arguments are for people who look at `ps`; what
+/// counts is the start message.
+pub fn adopt(args: &RoleArgs, environment: Environment<'_>) -> Result<Part, Fault> {
     let child = Child::adopt()?;
     let config: Config = child.settings()?;
     let who = match args.role {
@@ -34,9 +43,8 @@ pub(super) fn run(args: &RoleArgs, environment: Environment<'_>) -> Result<u8, F
     };
     observe::start(&who, environment);
     tracing::debug!(data_dir = %config.data_dir.display(), "started");
-    match args.role {
-        Role::Storage => writer::run(&config, child)?,
-        Role::Worker => worker::run(config, child)?,
-    }
-    Ok(0)
+    Ok(match args.role {
+        Role::Storage => Part::Storage(config, child),
+        Role::Worker => Part::Worker(config, child),
+    })
 }
