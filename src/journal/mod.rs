@@ -1,14 +1,16 @@
 //! The bytes in the data directory: append-only logs of one JSON object per line.
 //!
 //! Reading order: [`record`] is one line, [`lines`] finds lines in a file, [`segment`] knows which
-//! files there are and where a record is, [`disk`] is all that is asked of a disk, [`append`]
-//! writes and syncs, [`recover`] makes a log fit to be appended to after a crash, [`read`] answers
-//! history and catch-up, [`check`] reads everything for `minitalk verify`.
+//! files there are and where a record is, [`disk`] is all that is asked of a disk, [`append`] and
+//! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`read`]
+//! answers history, [`after`] what a worker has missed, [`check`] reads everything for
+//! `minitalk verify`.
 //!
 //! The format, byte by byte, is in `data/README.md`. Only the storage writer opens these files for
 //! writing; any process may read them at any time, since what has been written is never changed:
 //! an unfinished last line is not yet a record.
 
+pub mod after;
 pub mod append;
 pub mod check;
 pub mod disk;
@@ -16,6 +18,7 @@ pub mod lines;
 pub mod read;
 pub mod record;
 pub mod recover;
+pub mod rolling;
 pub mod segment;
 pub mod stamp;
 

@@ -1,18 +1,17 @@
-//! Answers from the logs while the writer appends to them: a room's history, and everything after
-//! a position.
+//! Answers a room's history from the logs, while the writer appends to them.
 //!
 //! Message files are searched for the room's id as text, which runs at memory speed; only lines
 //! that hold it are read as records, and their sums checked.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memchr::memmem::Finder;
 
 use super::JournalError;
 use super::lines::{self, BlocksBack, Lines};
-use super::record::{self, Message, RoomRecord};
+use super::record::{self, Message};
 use super::segment::{self, Segment};
 
 /// Which messages of a room are asked for. All bounds given must hold.
@@ -170,114 +169,6 @@ impl Window {
     }
 }
 
-/// The messages after one number and up to another, in order.
-pub struct MessagesAfter {
-    /// Files not yet begun, oldest first.
-    segments: VecDeque<Segment>,
-    path: PathBuf,
-    lines: Option<Lines<File>>,
-    after: u64,
-    upto: u64,
-}
-
-impl MessagesAfter {
-    /// Messages `after + 1` to `upto`, all of which must be in the log.
-    ///
-    /// # Errors
-    /// The files can't be read.
-    pub fn open(data_dir: &Path, after: u64, upto: u64) -> Result<MessagesAfter, JournalError> {
-        let segments = segment::since(segment::list(data_dir)?, after)?.into();
-        Ok(MessagesAfter { segments, path: PathBuf::new(), lines: None, after, upto })
-    }
-
-    /// The next message, with its line.
-    ///
-    /// # Errors
-    /// A file can't be read, or the next message is not what comes next.
-    pub fn next_message(&mut self) -> Result<Option<(&[u8], Message<'_>)>, JournalError> {
-        if self.after >= self.upto || !self.has_line()? {
-            return Ok(None);
-        }
-        let path = &self.path;
-        let line = match &mut self.lines {
-            Some(lines) => lines.next_line().map_err(JournalError::io(path))?,
-            None => None,
-        };
-        let Some(line) = line else {
-            return Ok(None);
-        };
-        self.after += 1;
-        let damaged = |what| JournalError::Damaged { path: path.clone(), line: 0, byte: line.start, what };
-        match record::decode_message(line.bytes) {
-            Ok(message) if message.seq == self.after => Ok(Some((line.bytes, message))),
-            Ok(message) => Err(damaged(format!("number {} where {} belongs", message.seq, self.after))),
-            Err(error) => Err(damaged(error.to_string())),
-        }
-    }
-
-    /// Goes to the next file if the one at hand has ended.
-    fn has_line(&mut self) -> Result<bool, JournalError> {
-        loop {
-            if let Some(lines) = &mut self.lines
-                && lines.has_more().map_err(JournalError::io(&self.path))?
-            {
-                return Ok(true);
-            }
-            let Some(segment) = self.segments.pop_front() else {
-                return Ok(false);
-            };
-            let (file, end) = open(&segment.path)?;
-            let start =
-                segment::find_after(&file, end, self.after).map_err(JournalError::io(&segment.path))?;
-            self.lines = Some(Lines::new(file, start));
-            self.path = segment.path;
-        }
-    }
-}
-
-/// The records of `chatrooms.jsonl` after one number and up to another, in order.
-pub struct RoomsAfter {
-    path: PathBuf,
-    lines: Option<Lines<File>>,
-    after: u64,
-    upto: u64,
-}
-
-impl RoomsAfter {
-    /// Records `after + 1` to `upto`.
-    ///
-    /// # Errors
-    /// The file can't be read.
-    pub fn open(data_dir: &Path, after: u64, upto: u64) -> Result<RoomsAfter, JournalError> {
-        let path = data_dir.join(super::ROOMS);
-        if after >= upto {
-            return Ok(RoomsAfter { path, lines: None, after, upto });
-        }
-        let (file, end) = open(&path)?;
-        let start = segment::find_after(&file, end, after).map_err(JournalError::io(&path))?;
-        Ok(RoomsAfter { path, lines: Some(Lines::new(file, start)), after, upto })
-    }
-
-    /// The next record.
-    ///
-    /// # Errors
-    /// The file can't be read, or the next record is damaged.
-    pub fn next_record(&mut self) -> Result<Option<RoomRecord>, JournalError> {
-        let path = &self.path;
-        let line = match &mut self.lines {
-            Some(lines) if self.after < self.upto => lines.next_line().map_err(JournalError::io(path))?,
-            _ => None,
-        };
-        let Some(line) = line else {
-            return Ok(None);
-        };
-        let damaged = |what| JournalError::Damaged { path: path.clone(), line: 0, byte: line.start, what };
-        let record: RoomRecord = record::decode(line.bytes).map_err(|error| damaged(error.to_string()))?;
-        self.after = record.rev;
-        Ok(Some(record))
-    }
-}
-
 /// The line of a block that byte `at` is in.
 fn line_around(block: &[u8], at: usize) -> (usize, usize) {
     let from = memchr::memrchr(b'\n', &block[..at]).map_or(0, |found| found + 1);
@@ -285,7 +176,11 @@ fn line_around(block: &[u8], at: usize) -> (usize, usize) {
     (from, to)
 }
 
-fn open(path: &Path) -> Result<(File, u64), JournalError> {
+/// Opens a log for reading; answers its length, too.
+///
+/// # Errors
+/// It can't be opened.
+pub(super) fn open(path: &Path) -> Result<(File, u64), JournalError> {
     let file = File::open(path).map_err(JournalError::io(path))?;
     let end = file.metadata().map_err(JournalError::io(path))?.len();
     Ok((file, end))

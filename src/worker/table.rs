@@ -44,6 +44,9 @@ pub struct Conn {
     pub unanswered: u16,
     /// Why nothing more is read from the client just now.
     pub pause: Pause,
+    /// The client has sent its last byte: the end of the stream stands behind what is unread, and the
+    /// poll will not speak of it again.
+    pub ended: bool,
     /// Binary frames to come that belong to the last packet and are read away.
     pub attachments: u8,
 }

@@ -119,6 +119,11 @@ impl Turn {
                 core.dirty.push(key);
             }
             if event.is_readable() || event.is_error() || event.is_read_closed() {
+                if event.is_read_closed()
+                    && let Some(conn) = core.table.get(key)
+                {
+                    conn.ended = true;
+                }
                 self.readable.push(key);
             }
         }

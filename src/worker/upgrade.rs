@@ -153,6 +153,7 @@ fn take_over(app: &App, upgraded: hyper::upgrade::Upgraded, presented: Presented
         wake_at: None,
         unanswered: 0,
         pause: Pause::No,
+        ended: false,
         attachments: 0,
     });
     if let Some(key) = admitted {

@@ -32,6 +32,7 @@ pub fn readable(core: &mut Core, key: Key, buffer: &mut [u8]) {
         if conn.pause != Pause::No {
             return;
         }
+        let ended = conn.ended;
         match conn.stream.read(buffer) {
             Ok(0) => return core.drop_conn(key),
             Ok(len) => {

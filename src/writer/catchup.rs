@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::publish::Publisher;
 use crate::chat::RoomEvent;
 use crate::journal::JournalError;
-use crate::journal::read::{MessagesAfter, RoomsAfter};
+use crate::journal::after::{MessagesAfter, RoomsAfter};
 use crate::journal::record::{RoomChange, RoomRecord};
 use crate::link::codec::{self, LinkError};
 use crate::link::frame::{FromWriter, Position};

@@ -18,7 +18,7 @@ use super::sequence::{Decision, Sequence};
 use super::status::{Part, Status};
 use crate::chat::{Code, OpId, Refusal};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
-use crate::journal::append::Segments;
+use crate::journal::rolling::Segments;
 use crate::journal::stamp::Stamp;
 use crate::link::codec;
 use crate::link::frame::{Outcome, ToWriter};
@@ -155,8 +155,7 @@ impl Committer {
         }
         let (last, mut syncs) = (batch.last_seq(), std::mem::take(&mut state.syncs));
         if !syncs.is_empty() || !batch.is_empty() {
-            // Taken by the index only after the hand-over below has happened, or harmlessly before:
-            // what it then shows early is durable.
+            // The index may show it before the workers hear of it: it is durable.
             self.heads.add(&batch, &mut syncs);
         }
         state.syncs = syncs;
@@ -164,7 +163,9 @@ impl Committer {
             // Before anybody can hear of it: what is asked by one who has must be put behind it.
             self.status.seq.store(last, Ordering::Release);
         }
-        self.publisher.send(Event::Batch(batch));
+        if !batch.is_empty() || !batch.answers.is_empty() {
+            self.publisher.send(Event::Batch(batch));
+        }
     }
 
     /// Takes up what waits, up to the batch's limits.

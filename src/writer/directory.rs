@@ -13,9 +13,10 @@ use crossbeam_channel::{Receiver, at, never, select};
 
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
-use super::changes::{Ends, Failure, Judge, Step};
+use super::changes::Step;
 use super::commit::{self, PROBE_INTERVAL};
 use super::heads::{HeadsOut, Waiting};
+use super::judge::{Ends, Failure, Judge};
 use super::publish::{Event, Publisher};
 use super::repeats::Repeats;
 use super::status::{Part, Status};
@@ -122,11 +123,10 @@ impl Directory {
                     first
                 }
             };
-            if state.failed {
-                self.probe(&mut state);
-            }
-            if let Some(first) = first {
-                self.step(first, &mut state)?;
+            match first {
+                Some(first) => self.step(first, &mut state)?,
+                None if state.failed => self.probe(&mut state),
+                None => {}
             }
             let due = state.heads_at.is_some_and(|when| when <= Instant::now());
             if due || !open || self.heads.is_urgent() {

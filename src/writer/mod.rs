@@ -3,12 +3,15 @@
 //! | module | thread | what it does |
 //! |---|---|---|
 //! | [`start`] | | recovers the logs, brings the index into step |
-//! | [`intake`] | one, and one for each worker | accepts, reads, hands over |
+//! | [`intake`] | one | accepts workers |
+//! | [`reader`] | one for each worker | reads, hands over |
 //! | [`commit`] | one | numbers, appends and syncs messages |
 //! | [`sequence`] | | the pure part of that: order and repetitions |
 //! | [`directory`] | one | users, rooms, the index |
-//! | [`changes`] | | judges a change and makes records of it |
+//! | [`judge`] | | says what may be |
+//! | [`changes`] | | makes records of what may be |
 //! | [`publish`] | one | tells all workers, in one order |
+//! | [`peer`] | | one of them: what waits for it |
 //! | [`catchup`] | one for each returning worker | reads what it has missed |
 //! | [`status`] | | what operators see |
 //!
@@ -24,10 +27,14 @@ mod catchup;
 mod changes;
 mod commit;
 mod directory;
+mod error;
 mod heads;
 mod intake;
+mod judge;
 mod outbox;
+mod peer;
 mod publish;
+mod reader;
 mod repeats;
 pub mod sequence;
 mod slots;
@@ -42,17 +49,19 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use minitalk_supervisor::child::{Child, Command, EXIT_CANNOT_LIVE, Lifeline};
+use minitalk_supervisor::child::{Child, Command, Lifeline};
+use parking_lot::FairMutex;
+
+pub use self::error::WriterError;
 
 use self::commit::Committer;
 use self::directory::Directory;
-use self::intake::Outlets;
 use self::publish::{Event, Publisher, Publishing};
+use self::reader::Outlets;
 use self::status::Status;
 use crate::config::{Config, Storage};
 use crate::index::IndexError;
-use crate::index::build::{self, BuildError};
-use crate::journal::JournalError;
+use crate::index::build;
 use crate::journal::disk::{Disk, RealDisk};
 use crate::link::frame::Position;
 
@@ -61,53 +70,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shortest time between two reports.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Why there is no storage writer.
-#[derive(Debug, thiserror::Error)]
-pub enum WriterError {
-    /// A log can't be read, or is damaged.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The index can't be read or written.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The supervisor did not hand over what is needed.
-    #[error("{0}")]
-    Start(String),
-    /// The system refused something.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// A thread ended that must not.
-    #[error("the {0} thread ended")]
-    Thread(&'static str),
-}
-
-impl From<BuildError> for WriterError {
-    fn from(error: BuildError) -> WriterError {
-        match error {
-            BuildError::Journal(error) => WriterError::Journal(error),
-            BuildError::Index(error) => WriterError::Index(error),
-        }
-    }
-}
-
-impl WriterError {
-    /// Exit code of the process: whether starting it again may help.
-    pub fn exit_code(&self) -> u8 {
-        let hopeless = |error: &io::Error| {
-            use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
-            matches!(error.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
-        };
-        let cannot_live = match self {
-            WriterError::Journal(JournalError::Damaged { .. }) => true,
-            WriterError::Journal(JournalError::Io { source, .. }) => hopeless(source),
-            WriterError::Index(IndexError::Io(error)) => hopeless(error),
-            WriterError::Start(_) => true,
-            WriterError::Index(_) | WriterError::Io(_) | WriterError::Thread(_) => false,
-        };
-        if cannot_live { EXIT_CANNOT_LIVE } else { 1 }
-    }
-}
 
 /// What a writer needs to know.
 #[derive(Clone)]
@@ -172,6 +134,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         status: status.clone(),
     };
     let (stop, stopped) = UnixStream::pair()?;
+    let commit = Arc::new(FairMutex::new(commit));
     let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
     let (threads, ended) = spawn_all(vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),

@@ -19,8 +19,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::batch::{Answer, Batch, PeerId};
-use super::catchup::{self, Piece, RoomFrames};
+use super::catchup::{self, RoomFrames};
 use super::outbox::Outbox;
+use super::peer::Peer;
 use super::status::Status;
 use crate::config::PUBLISH_QUEUE_BYTES;
 use crate::link::codec;
@@ -56,9 +57,6 @@ const EVENTS: usize = 32;
 
 /// Events handled before the sockets are written to.
 const EVENTS_PER_TURN: usize = 16;
-
-/// Bytes of catch-up put into an outbox at a time.
-const CATCH_UP_BYTES: usize = 1 << 20;
 
 /// How long the last bytes are tried to be written at the end.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
@@ -106,19 +104,6 @@ pub struct Publishing {
     peers: HashMap<PeerId, Peer>,
     used: Sender<Box<Batch>>,
     status: Arc<Status>,
-}
-
-struct Peer {
-    stream: Arc<UnixStream>,
-    outbox: Outbox,
-    /// Present until everything the peer had missed is in its outbox.
-    catching: Option<Catching>,
-}
-
-struct Catching {
-    pieces: Receiver<Piece>,
-    /// What was published meanwhile.
-    behind: Outbox,
 }
 
 impl Publishing {
@@ -251,12 +236,11 @@ impl Publishing {
         }
         let upto = self.position;
         let missed = known.filter(|known| known.seq < upto.seq || known.rev < upto.rev);
-        let catching = missed.map(|known| {
+        let pieces = missed.map(|known| {
             tracing::info!(peer = id, messages = upto.seq.saturating_sub(known.seq), "a worker is back");
-            let pieces = catchup::start(self.publisher.clone(), &self.data_dir, known, upto);
-            Catching { pieces, behind: Outbox::default() }
+            catchup::start(self.publisher.clone(), &self.data_dir, known, upto)
         });
-        self.peers.insert(id, Peer { stream, outbox, catching });
+        self.peers.insert(id, Peer::new(stream, outbox, pieces));
         self.count();
     }
 
@@ -284,11 +268,9 @@ impl Publishing {
     fn flush(&mut self) {
         let mut bad = Vec::new();
         for (id, peer) in &mut self.peers {
-            let flushed = peer.catch_up().and_then(|()| peer.flush());
-            let held = peer.outbox.bytes() + peer.catching.as_ref().map_or(0, |its| its.behind.bytes());
-            if let Err(why) = flushed {
+            if let Err(why) = peer.advance() {
                 bad.push((*id, why.to_string()));
-            } else if held > PUBLISH_QUEUE_BYTES {
+            } else if peer.held() > PUBLISH_QUEUE_BYTES {
                 bad.push((*id, "it does not read what is published".to_owned()));
             }
         }
@@ -308,47 +290,5 @@ impl Publishing {
             }
             self.flush();
         }
-    }
-}
-
-impl Peer {
-    /// Where goes what is published now.
-    fn live(&mut self) -> &mut Outbox {
-        match &mut self.catching {
-            Some(catching) => &mut catching.behind,
-            None => &mut self.outbox,
-        }
-    }
-
-    fn owes(&self) -> bool {
-        self.catching.is_some() || !self.outbox.is_empty()
-    }
-
-    /// Takes what has been read of the log, as long as the peer takes it, too.
-    fn catch_up(&mut self) -> io::Result<()> {
-        while let Some(catching) = &mut self.catching
-            && self.outbox.bytes() < CATCH_UP_BYTES
-        {
-            match catching.pieces.try_recv() {
-                Ok(Piece::Frame(frame)) => {
-                    self.outbox.push(frame);
-                    self.outbox.flush(&self.stream)?;
-                }
-                Ok(Piece::End) => {
-                    let behind = std::mem::take(&mut catching.behind);
-                    self.catching = None;
-                    self.outbox.append(behind);
-                }
-                Err(TryRecvError::Empty) => break,
-                Ok(Piece::Failed) | Err(TryRecvError::Disconnected) => {
-                    return Err(io::Error::other("what it missed can't be read"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.outbox.flush(&self.stream)
     }
 }

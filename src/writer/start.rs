@@ -4,18 +4,19 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::changes;
+use super::judge;
 use super::repeats::Repeats;
 use super::sequence::Sequence;
 use super::status::{self, FileState};
 use crate::config::Storage;
 use crate::index::build::{self, BuildError};
 use crate::index::store::Store;
-use crate::journal::append::{Log, Segments};
+use crate::journal::append::Log;
 use crate::journal::disk::Disk;
 use crate::journal::lines::BlocksBack;
 use crate::journal::record::{self, Message};
 use crate::journal::recover::{self, Found, From, Scan};
+use crate::journal::rolling::Segments;
 use crate::journal::segment::{self, Segment};
 use crate::journal::{JournalError, ROOMS, USERS};
 
@@ -30,7 +31,7 @@ pub struct Recovered {
     /// Rooms.
     pub rooms: Log,
     /// The ends of these two.
-    pub ends: changes::Ends,
+    pub ends: judge::Ends,
     /// The latest changes of them.
     pub repeats: Repeats,
     /// The index, in step with all logs.
@@ -59,11 +60,8 @@ pub fn recover(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Resu
     files.append(&mut message_files(data_dir, &segments, scan)?);
     let users = recover::mend(disk, data_dir.join(USERS), ends.users)?;
     let rooms = recover::mend(disk, data_dir.join(ROOMS), ends.rooms)?;
-    let ends = changes::Ends {
-        users: ends.users.next - 1,
-        rooms: ends.rooms.next - 1,
-        last_user: store.last_user()?,
-    };
+    let ends =
+        judge::Ends { users: ends.users.next - 1, rooms: ends.rooms.next - 1, last_user: store.last_user()? };
     Ok(Recovered { segments, sequence, users, rooms, ends, repeats, store, files })
 }
 
