@@ -90,7 +90,12 @@ class Server:
         body = {"name": name, "participants": [user["username"] for user in users]}
         return self.call("POST", "/api/chatrooms", body, users[0]["token"])["roomId"]
 
-    def workers_in_use(self):
-        """How many workers hold connections."""
-        processes = self.call("GET", "/api/stats")["processes"]
-        return sum(1 for p in processes if p["role"] == "worker" and p["connections"] > 0)
+    def workers_in_use(self, connections):
+        """How many workers hold these connections; waits until all of them are counted."""
+
+        def counted():
+            processes = self.call("GET", "/api/stats")["processes"]
+            held = [p["connections"] for p in processes if p["role"] == "worker"]
+            return held if sum(held) == connections else None
+
+        return sum(1 for held in until("the connections are counted", counted) if held > 0)

@@ -28,7 +28,7 @@ class SyncClient(unittest.TestCase):
         cls.room = cls.server.new_room(cls.users)
         cls.clients, cls.heard = [], []
         # Connections are dealt to the workers by chance: take more until both have some.
-        while len(cls.clients) < 4 or cls.server.workers_in_use() < 2:
+        while len(cls.clients) < 4 or cls.server.workers_in_use(len(cls.clients)) < 2:
             assert len(cls.clients) < 64, "64 connections and all on one worker"
             cls._connect(cls.users[len(cls.clients) % len(cls.users)])
 
@@ -102,7 +102,7 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
 
     async def connected_to_both_workers(self):
         pairs = []
-        while len(pairs) < 4 or await asyncio.to_thread(self.server.workers_in_use) < 2:
+        while len(pairs) < 4 or await asyncio.to_thread(self.server.workers_in_use, len(pairs)) < 2:
             self.assertLess(len(pairs), 64, "64 connections and all on one worker")
             pairs.append(await self.connect(self.users[len(pairs) % len(self.users)]))
         return pairs
