@@ -12,9 +12,10 @@
 //! | [`link`] | what workers and the storage writer say to each other | `chat` |
 //! | [`journal`] | the bytes in the data directory | `chat` |
 //! | [`index`] | what is derived from the journal, in SQLite | `chat`, `journal` |
-//! | [`writer`] | the one process that writes | all above |
+//! | [`writer`] | the one process that writes | all above but `wire` |
 //! | [`worker`] | one process per core: clients, REST, Socket.IO, fan-out | all above |
-//! | [`cli`] | the commands an operator types | all above |
+//! | [`cli`] | the commands an operator types | `config`, `journal`, `index` |
+//! | [`observe`] | log lines that say who speaks | nothing |
 //! | [`observe`] | log lines of every process | `config` |
 //!
 //! The supervisor (`supervisor/`) and the load tester (`bench/`) are crates of their own.

@@ -24,7 +24,7 @@ pub fn drain(core: &mut Core) -> bool {
             break;
         }
     }
-    deliver::hand_out(core);
+    deliver::hand_out_due(core);
     more
 }
 
@@ -63,10 +63,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             }
             core.uplink.position.rev = rev;
         }
-        FromWriter::Typing { room_id, user, username } => {
-            deliver::hand_out(core);
-            commands::on_typing(core, room_id, user, username);
-        }
+        FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {
                 done(core, asker, outcome);

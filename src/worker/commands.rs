@@ -1,6 +1,7 @@
 //! The chat's commands, each checked and carried out for one socket.
 
 use super::core::Core;
+use super::deliver;
 use super::session::HistoryRead;
 use super::table::{Key, Pause};
 use super::uplink::Asker;
@@ -49,6 +50,7 @@ fn check_member(core: &mut Core, key: Key, room_id: &str) -> Result<(), Refusal>
     if !known {
         return Err(Refusal::not_a_member());
     }
+    deliver::hand_out(core);
     core.hub.learn(key.slot, room_id);
     Ok(())
 }
@@ -117,6 +119,7 @@ pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> 
         return Ok(());
     }
     let last_seq = core.index.last_seq(room_id).map_err(|error| index_failed(&error))?;
+    deliver::hand_out(core);
     if !core.hub.unmute(key.slot, room_id) {
         return Err(Refusal::not_a_member());
     }
@@ -132,6 +135,7 @@ pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> 
 
 fn leave_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
     check_member(core, key, room_id)?;
+    deliver::hand_out(core);
     core.hub.mute(key.slot, room_id);
     let argument = serde_json::json!({"roomId": room_id});
     core.push_with(key, |out| {

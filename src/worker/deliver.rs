@@ -1,11 +1,13 @@
 //! From durable messages to bytes in sockets.
 //!
-//! All messages of one turn are gathered first: each is framed once, and the frames of a room
-//! stand next to each other. Then every seated socket is given its room's frames in one write,
+//! Messages are gathered first: each is framed once, and the frames of a room stand next to each
+//! other. After a hand-out to a large crowd the next one waits as long as that one took: a worker that
+//! spends its time on writing puts more into each write, and both it and its clients keep up. Then every seated socket is given its room's frames in one write,
 //! straight from this loop. Only a socket that sits in several of the turn's rooms needs its
 //! frames merged by `seq`.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -21,13 +23,21 @@ use crate::wire::events;
 /// may have waiting, so that a burst alone makes nobody a slow consumer.
 const GATHER_BYTES: usize = 128 << 10;
 
-/// The turn's messages by room.
+/// A hand-out that took less than this is followed by the next one at once.
+const CROWD: Duration = Duration::from_millis(1);
+
+/// Longest wait between two hand-outs.
+const LONGEST_REST: Duration = Duration::from_millis(8);
+
+/// Gathered messages by room.
 #[derive(Default)]
 pub struct Plan {
     rooms: Vec<Batch>,
-    /// For each room of the hub, 1 + its place in `rooms`; 0: not in this turn.
+    /// For each room of the hub, 1 + its place in `rooms`; 0: nothing is gathered for it.
     places: Vec<u32>,
     bytes: usize,
+    /// When the next hand-out may begin.
+    rest_until: Option<Instant>,
     /// For each slot, what this hand-out found so far.
     marks: Vec<u32>,
     stamp: Stamp,
@@ -76,6 +86,11 @@ impl Plan {
         self.stamp.text(unix_ms)
     }
 
+    /// When [`hand_out_due`] wants to be called, if something is gathered.
+    pub fn due(&self) -> Option<Instant> {
+        if self.rooms.is_empty() { None } else { self.rest_until }
+    }
+
     fn add(&mut self, room: RoomIdx, message: &Message<'_>) {
         let at = room as usize;
         if self.places.len() <= at {
@@ -93,14 +108,22 @@ impl Plan {
     }
 }
 
-/// Gives every seated socket what was gathered for it.
+/// Hands out what was gathered unless the last hand-out says to rest.
+pub fn hand_out_due(core: &mut Core) {
+    if core.plan.rest_until.is_none_or(|until| until <= Instant::now()) {
+        hand_out(core);
+    }
+}
+
+/// Gives every seated socket what was gathered for it. Has to come before seats or rooms are added:
+/// what was gathered was not said to newcomers, and knows rooms by their place in the hub.
 pub fn hand_out(core: &mut Core) {
     if core.plan.rooms.is_empty() {
         return;
     }
+    let start = Instant::now();
     core.plan.bytes = 0;
     let batches = std::mem::take(&mut core.plan.rooms);
-    let mut marks = std::mem::take(&mut core.plan.marks);
     for batch in &batches {
         core.plan.places[batch.room as usize] = 0;
     }
@@ -111,9 +134,14 @@ pub fn hand_out(core: &mut Core) {
                 send(core, slot, &only.frames, only.ends.len());
             }
         }
-        _ => hand_out_many(core, &ready, &mut marks),
+        _ => {
+            let mut marks = std::mem::take(&mut core.plan.marks);
+            hand_out_many(core, &ready, &mut marks);
+            core.plan.marks = marks;
+        }
     }
-    core.plan.marks = marks;
+    let took = start.elapsed();
+    core.plan.rest_until = (took >= CROWD).then(|| Instant::now() + took.min(LONGEST_REST));
 }
 
 /// One room's frames, shared by its sockets.

@@ -192,6 +192,7 @@ fn admit(core: &Core, presented: Presented) -> Result<Admitted, Refused> {
 }
 
 fn enter(core: &mut Core, key: Key, number: UserId, name: &str, rooms: &[String]) {
+    super::deliver::hand_out(core);
     core.hub.connect(key.slot, number, name, rooms);
     if let Some(conn) = core.table.get(key) {
         conn.state = State::Connected;

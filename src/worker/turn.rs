@@ -33,8 +33,8 @@ pub async fn run(app: App) -> std::io::Result<()> {
     loop {
         let wake_at = {
             let core = app.core.lock();
-            let tick = core.wheel.next_at();
-            core.uplink.retry_at().map_or(tick, |retry| retry.min(tick))
+            let moments = [Some(core.wheel.next_at()), core.uplink.retry_at(), core.plan.due()];
+            moments.into_iter().flatten().min().unwrap_or_else(Instant::now)
         };
         tokio::select! {
             guard = ready.readable() => guard?.clear_ready(),
