@@ -216,7 +216,8 @@ pub fn on_deadline(core: &mut Core, key: Key, now: Instant) {
     conn.wake_at = None;
     match &conn.state {
         State::Closing { deadline } if *deadline <= now => return core.drop_conn(key),
-        State::Closing { .. } => return,
+        // Handed out for an earlier deadline; without this it would never be dropped.
+        State::Closing { .. } => return core.schedule(key),
         State::Open { deadline, .. } if *deadline <= now => {
             core.close(key, close_code::POLICY, "handshake timeout");
             return;
