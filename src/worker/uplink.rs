@@ -251,7 +251,14 @@ impl Uplink {
             };
             match stream.write(&self.out[self.sent..]) {
                 Ok(sent) => self.sent += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Under steady load the buffer may never be sent to its end.
+                    if self.sent >= READ_BYTES.max(self.out.len() / 2) {
+                        self.out.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.drop_link(error);
