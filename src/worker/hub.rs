@@ -89,7 +89,8 @@ impl Hub {
         };
         for id in room_ids {
             let room = self.room_or_new(id);
-            self.admit(user, room);
+            // The user's other sockets learn of it as well: to its own event it will be no news.
+            self.join(user, room);
         }
         let at = usize_of(slot);
         if self.sockets.len() <= at {

@@ -85,6 +85,18 @@ fn run(hub: &mut Hub, model: &mut Model, step: Step) {
     }
 }
 
+#[test]
+fn what_a_second_socket_brings_from_the_index_seats_the_first_as_well() {
+    let mut hub = Hub::default();
+    hub.connect(1, 7, "name", &[]);
+    hub.connect(2, 7, "name", &["r".to_owned()]);
+    hub.apply(&RoomEvent::Joined { room_id: "r".to_owned(), users: vec![7] });
+    let seats = hub.room("r").map_or(&[][..], |room| hub.seats(room));
+    let mut slots: Vec<Slot> = seats.iter().map(|seat| seat.slot).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [1, 2]);
+}
+
 proptest! {
     #[test]
     fn hears_what_the_plain_rules_say(steps in proptest::collection::vec(step(), 1..80)) {
