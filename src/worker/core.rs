@@ -100,7 +100,8 @@ pub struct Counters {
 
 impl Core {
     /// Queues frames for a connection; they leave at the end of the turn. Past the bound the
-    /// connection is closed as too slow.
+    /// connection is closed as too slow. What is being sent does not count: one answer may be larger
+    /// than the bound.
     pub fn push(&mut self, key: Key, frames: Bytes) {
         let Some(conn) = self.table.get(key) else {
             return;
@@ -108,11 +109,12 @@ impl Core {
         if matches!(conn.state, State::Closing { .. }) {
             return;
         }
-        if conn.outbox.len() + frames.len() > self.config.limits.outgoing_bytes_per_connection {
+        let most = self.config.limits.outgoing_bytes_per_connection;
+        if conn.outbox.held_with(frames.len()) > most {
             // What waits for the end of this turn may just fit into the socket's own buffer.
             let flushed = conn.outbox.flush(&mut conn.stream);
-            let waiting = conn.outbox.len() + frames.len();
-            if flushed.is_err() || waiting > self.config.limits.outgoing_bytes_per_connection {
+            let waiting = conn.outbox.held_with(frames.len());
+            if flushed.is_err() || waiting > most {
                 self.counters.slow_consumers += 1;
                 tracing::info!(waiting, "closed a connection that reads too slowly");
                 conn.outbox.keep_begun();
@@ -208,6 +210,15 @@ impl Core {
         if let Some(conn) = self.table.get(key) {
             conn.pause = Pause::No;
             self.resume.push(key);
+        }
+    }
+
+    /// Reads on from a client when it has taken the answer to its event.
+    pub fn resume_when_sent(&mut self, key: Key) {
+        if let Some(conn) = self.table.get(key)
+            && conn.pause == Pause::Answering
+        {
+            conn.pause = Pause::Sending;
         }
     }
 

@@ -46,7 +46,7 @@ pub fn start(app: &App, asked: HistoryRead) {
             }
             Err(refusal) => commands::refuse(&mut core, asked.key, Some(asked.ack), &refusal),
         }
-        core.resume_reading(asked.key);
+        core.resume_when_sent(asked.key);
         drop(core);
         app.wake.notify_one();
     });

@@ -8,6 +8,9 @@ use bytes::{Buf, Bytes};
 /// Slices handed to one `writev`; the kernel takes up to 1,024.
 const SLICES: usize = 64;
 
+/// Bytes of memory that a chunk takes beside its own: its place in the queue and its allocation.
+const CHUNK_BYTES: usize = 96;
+
 /// What a connection still has to be sent, in order.
 #[derive(Default)]
 pub struct Outbox {
@@ -27,9 +30,13 @@ pub enum Flush {
 }
 
 impl Outbox {
-    /// Bytes waiting.
-    pub fn len(&self) -> usize {
-        self.bytes
+    /// Bytes of memory that would wait behind the first chunk if one of `len` bytes were pushed. Many
+    /// small chunks are more than their bytes.
+    pub fn held_with(&self, len: usize) -> usize {
+        match self.chunks.front() {
+            Some(first) => self.bytes - first.len() + len + self.chunks.len() * CHUNK_BYTES,
+            None => 0,
+        }
     }
 
     /// Nothing waits.
@@ -137,7 +144,17 @@ mod tests {
         socket.room = 1;
         outbox.flush(&mut socket).unwrap();
         outbox.keep_begun();
-        assert_eq!(outbox.len(), 4);
+        assert_eq!(outbox.bytes, 4);
+    }
+
+    #[test]
+    fn what_is_being_sent_does_not_count_and_small_chunks_do() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.held_with(1 << 30), 0);
+        outbox.push(Bytes::from(vec![0; 1 << 20]));
+        assert_eq!(outbox.held_with(10), 10 + CHUNK_BYTES);
+        (0..1_000).for_each(|_| outbox.push(Bytes::from_static(b"xx")));
+        assert!(outbox.held_with(2) > 1_000 * CHUNK_BYTES);
     }
 
     #[test]
@@ -149,7 +166,7 @@ mod tests {
             }
             let mut socket = Socket { taken: Vec::new(), room: step };
             while outbox.flush(&mut socket).unwrap() == Flush::Blocked {
-                assert_eq!(outbox.len() + socket.taken.len(), 11);
+                assert_eq!(outbox.bytes + socket.taken.len(), 11);
                 socket.room = step;
             }
             assert_eq!(socket.taken, b"onetwothree");

@@ -103,6 +103,8 @@ pub enum Pause {
     Deferred(Box<str>),
     /// Such an event is being answered.
     Answering,
+    /// Its answer is on the way. Who asks for more before taking it would only fill the outbox.
+    Sending,
 }
 
 /// Frames of an unfinished message.

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::core::{App, Core, LINK};
 use super::outbox::Flush;
-use super::table::{Key, State};
+use super::table::{Key, Pause, State};
 use super::{answers, history, session, websocket};
 
 /// Connections the poll reports at a time.
@@ -148,6 +148,8 @@ fn flush(core: &mut Core) {
                 if matches!(conn.state, State::Closing { .. }) {
                     // The client reads the end of the stream and closes; if not, the deadline does.
                     let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+                } else if conn.pause == Pause::Sending {
+                    core.resume_reading(key);
                 }
             }
             Err(_) => core.drop_conn(key),
