@@ -50,6 +50,8 @@ pub const WRITER_PEERS: usize = 1_024;
 pub const HISTORY_LIMIT: usize = 1_000;
 /// Most entries (users, rooms) one batch call carries.
 pub const BATCH_ENTRIES: usize = 100_000;
+/// Bytes of the body of a call for one account, which anybody may make; `body_bytes` is for batches.
+pub const SINGLE_BODY_BYTES: usize = 2 << 20;
 /// Passwords waiting to be hashed or checked in one worker; more are `OVERLOADED`.
 pub const PASSWORD_QUEUE: usize = 1_024;
 /// Most workers of one host; far more than cores are of no use.

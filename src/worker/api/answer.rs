@@ -71,22 +71,32 @@ fn status(code: Code) -> StatusCode {
     }
 }
 
+/// Bytes of a body that is read between two turns of the loop; a larger one is read on another thread.
+const AT_ONCE_BYTES: usize = 64 << 10;
+
 /// A JSON object as body, whatever its content type says. An empty body is `{}`.
 pub struct Body<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
-        match serde_json::from_slice(&bytes) {
-            Ok(Object(value)) => Ok(Body(value)),
-            Err(error) if error.is_data() => {
-                Err(Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}")).into())
-            }
-            Err(error) => Err(Refusal::new(Code::InvalidJson, format!("Invalid JSON: {error}")).into()),
+        if bytes.len() <= AT_ONCE_BYTES {
+            return read(&bytes);
         }
+        tokio::task::spawn_blocking(move || read(&bytes)).await.map_err(|_| internal())?
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Object(value)) => Ok(Body(value)),
+        Err(error) if error.is_data() => {
+            Err(Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}")).into())
+        }
+        Err(error) => Err(Refusal::new(Code::InvalidJson, format!("Invalid JSON: {error}")).into()),
     }
 }
 

@@ -19,6 +19,7 @@ use super::core::App;
 use super::password::Passwords;
 use super::upgrade;
 use crate::chat::{Code, Refusal};
+use crate::config;
 use answer::ApiError;
 
 /// What REST handlers share.
@@ -39,11 +40,12 @@ impl FromRef<Rest> for App {
 /// All paths of a worker.
 pub fn router(rest: Rest) -> Router {
     let body_bytes = rest.app.config.limits.body_bytes;
+    let single = DefaultBodyLimit::max(body_bytes.min(config::SINGLE_BODY_BYTES));
     Router::new()
         .route("/socket.io/", any(upgrade::handshake))
-        .route("/api/auth/signup", post(accounts::signup))
+        .route("/api/auth/signup", post(accounts::signup).layer(single))
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
-        .route("/api/auth/login", post(accounts::login))
+        .route("/api/auth/login", post(accounts::login).layer(single))
         .route("/api/auth/login-batch", post(accounts::login_batch))
         .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))
         .route("/api/chatrooms-batch", post(new_rooms::create_batch))
