@@ -11,7 +11,7 @@ use super::super::answers::internal;
 use super::super::core::App;
 use super::super::password::Urgency;
 use super::Rest;
-use super::answer::{ApiError, Body, Problem, change};
+use super::answer::{ApiError, Body, Problem, change, entries};
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
@@ -37,6 +37,7 @@ pub struct Credentials {
 /// A batch of them, at most 100,000.
 #[derive(Deserialize, ToSchema)]
 pub struct UserBatch {
+    #[serde(deserialize_with = "entries")]
     #[schema(value_type = Vec<Credentials>)]
     users: Vec<Object<Credentials>>,
 }

@@ -1,12 +1,14 @@
 //! How a call is answered: JSON, and refusals as `{"error", "code"}` with their status.
 
+use std::marker::PhantomData;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
@@ -14,6 +16,7 @@ use super::super::answers::internal;
 use super::super::core::App;
 use super::super::uplink::Asker;
 use crate::chat::{Code, Refusal};
+use crate::config;
 use crate::link::frame::{Change, Outcome, ToWriter};
 use crate::wire::object::Object;
 
@@ -98,6 +101,30 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
         }
         Err(error) => Err(Refusal::new(Code::InvalidJson, format!("Invalid JSON: {error}")).into()),
     }
+}
+
+/// Reads the entries of a batch call. Of more than one call may carry just one is kept, so that the
+/// call is refused and costs no more memory than one that is not.
+pub fn entries<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Entries<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut entries = Vec::new();
+            while entries.len() <= config::BATCH_ENTRIES {
+                match seq.next_element()? {
+                    Some(entry) => entries.push(entry),
+                    None => return Ok(entries),
+                }
+            }
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(entries)
+        }
+    }
+    deserializer.deserialize_seq(Entries(PhantomData))
 }
 
 fn unreadable(rejection: BytesRejection) -> ApiError {

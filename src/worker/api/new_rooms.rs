@@ -14,7 +14,7 @@ use super::super::core::App;
 use super::super::ids;
 use super::Rest;
 use super::accounts::unexpected;
-use super::answer::{ApiError, Body, Problem, change};
+use super::answer::{ApiError, Body, Problem, change, entries};
 use super::caller::Caller;
 use super::rooms::{invalid, names};
 use crate::chat::{Refusal, rules};
@@ -49,6 +49,7 @@ pub struct WantedRoom {
 /// A batch of them, at most 100,000.
 #[derive(Deserialize, ToSchema)]
 pub struct RoomBatch {
+    #[serde(deserialize_with = "entries")]
     #[schema(value_type = Vec<WantedRoom>)]
     rooms: Vec<Object<WantedRoom>>,
 }
