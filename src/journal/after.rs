@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
@@ -35,8 +36,11 @@ impl MessagesAfter {
     /// # Errors
     /// A file can't be read, or the next message is not what comes next.
     pub fn next_message(&mut self) -> Result<Option<(&[u8], Message<'_>)>, JournalError> {
-        if self.after >= self.upto || !self.has_line()? {
+        if self.after >= self.upto {
             return Ok(None);
+        }
+        if !self.has_line()? {
+            return Err(ends_early(&self.path, self.after));
         }
         let path = &self.path;
         let line = match &mut self.lines {
@@ -109,11 +113,20 @@ impl RoomsAfter {
             _ => None,
         };
         let Some(line) = line else {
-            return Ok(None);
+            return if self.after < self.upto { Err(ends_early(path, self.after)) } else { Ok(None) };
         };
         let damaged = |what| JournalError::Damaged { path: path.clone(), line: 0, byte: line.start, what };
         let record: RoomRecord = record::decode(line.bytes).map_err(|error| damaged(error.to_string()))?;
-        self.after = record.rev;
+        self.after += 1;
+        if record.rev != self.after {
+            return Err(damaged(format!("number {} where {} belongs", record.rev, self.after)));
+        }
         Ok(Some(record))
     }
+}
+
+/// What was published is not in the log: whoever is served from it must not take the end for all.
+fn ends_early(path: &Path, last: u64) -> JournalError {
+    let source = io::Error::new(io::ErrorKind::UnexpectedEof, format!("nothing behind number {last}"));
+    JournalError::Io { path: path.to_owned(), source }
 }
