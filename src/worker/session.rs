@@ -196,6 +196,8 @@ fn enter(core: &mut Core, key: Key, number: UserId, name: &str, rooms: &[String]
     core.hub.connect(key.slot, number, name, rooms);
     if let Some(conn) = core.table.get(key) {
         conn.state = State::Connected;
+        // Entering may be long work: one client gets to do it once in a turn.
+        conn.pause = Pause::Sending;
     }
     let text = format!("40{{\"sid\":\"{}\"}}", ids::session_id());
     core.push_with(key, |out| frame::text(&[text.as_bytes()], out));

@@ -103,7 +103,7 @@ pub enum Pause {
     Deferred(Box<str>),
     /// Such an event is being answered.
     Answering,
-    /// Its answer is on the way. Who asks for more before taking it would only fill the outbox.
+    /// A long answer is on the way. Who asks for more before taking it would only fill the outbox.
     Sending,
 }
 
