@@ -1,6 +1,6 @@
 //! A room's history.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::{answers, commands, history as log};
 use super::Rest;
-use super::answer::{ApiError, Problem};
+use super::answer::{ApiError, Asked, Named, Problem};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal};
 use crate::journal::read::Window;
@@ -54,8 +54,8 @@ pub struct StoredMessage {
 pub async fn history(
     State(rest): State<Rest>,
     caller: Caller,
-    Path(room_id): Path<String>,
-    Query(query): Query<HistoryQuery>,
+    Named(room_id): Named,
+    Asked(query): Asked<HistoryQuery>,
 ) -> Result<Response, ApiError> {
     let limit = commands::history_limit(number("limit", query.limit.as_deref())?)?;
     let since_ms = match query.since.as_deref() {

@@ -1,7 +1,7 @@
 //! The rooms of a user: list, invite, join, leave.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::reader;
 use super::Rest;
-use super::answer::{ApiError, Body, Problem, change, sync};
+use super::answer::{ApiError, Asked, Body, Named, Problem, change, sync};
 use super::caller::Caller;
 use crate::chat::{Code, Refusal, rules};
 use crate::index::{Page, RoomInfo};
@@ -127,7 +127,7 @@ impl ListQuery {
 pub async fn list(
     State(rest): State<Rest>,
     caller: Caller,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, ApiError> {
     let page = query.page()?;
     let limit = page.limit;
@@ -164,7 +164,7 @@ fn listed(room: RoomInfo, stamp: &mut Stamp) -> ListedRoom {
 pub async fn invite(
     State(rest): State<Rest>,
     caller: Caller,
-    Path(room_id): Path<String>,
+    Named(room_id): Named,
     Body(invitation): Body<Invitation>,
 ) -> Answer<Invited> {
     let participants = names(invitation.participants)?;
@@ -183,7 +183,7 @@ pub async fn invite(
     params(("roomId" = String, Path)), security(("token" = [])),
     responses((status = 200, body = Joined), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 404, body = Problem)))]
-pub async fn join(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Joined> {
+pub async fn join(State(rest): State<Rest>, caller: Caller, Named(room_id): Named) -> Answer<Joined> {
     change(&rest.app, Change::Join { room_id: known_length(&room_id)?, user: caller.number }).await?;
     Ok((StatusCode::OK, Json(Joined { message: "Joined the chat room".to_owned(), room_id })))
 }
@@ -193,7 +193,7 @@ pub async fn join(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<
     params(("roomId" = String, Path)), security(("token" = [])),
     responses((status = 200, body = Left), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 404, body = Problem)))]
-pub async fn leave(State(rest): State<Rest>, caller: Caller, Path(room_id): Path<String>) -> Answer<Left> {
+pub async fn leave(State(rest): State<Rest>, caller: Caller, Named(room_id): Named) -> Answer<Left> {
     change(&rest.app, Change::Leave { room_id: known_length(&room_id)?, user: caller.number }).await?;
     Ok((StatusCode::OK, Json(Left { message: "Left the chat room".to_owned() })))
 }
