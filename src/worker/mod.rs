@@ -37,6 +37,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use minitalk_supervisor::RUN_DIR;
 use minitalk_supervisor::child::{Child, Command, Lifeline};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -86,7 +87,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         tokens: tokens.clone(),
         table: table::Table::default(),
         hub: hub::Hub::default(),
-        uplink: uplink::Uplink::new(config.data_dir.join("run"), worker, ids::instance(), now),
+        uplink: uplink::Uplink::new(config.data_dir.join(RUN_DIR), worker, ids::instance(), now),
         wheel: wheel::Wheel::new(now),
         index: Reader::open(&config.data_dir)?,
         poll: mio::Poll::new()?,

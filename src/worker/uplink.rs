@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use minitalk_supervisor::{STORAGE_SOCKET, unix};
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
@@ -24,9 +25,6 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 64 << 10;
-
-/// Name of the storage writer's socket in the run directory.
-const SOCKET: &str = "storage.sock";
 
 /// Who waits for an answer.
 pub enum Asker {
@@ -165,7 +163,7 @@ impl Uplink {
     /// Tries to reach the writer and greets it.
     pub fn connect(&mut self, now: Instant, registry: &Registry, token: Token) {
         self.retry_at = now + RETRY;
-        let opened = minitalk_supervisor::unix::connect(&self.run_dir, SOCKET)
+        let opened = unix::connect(&self.run_dir, STORAGE_SOCKET)
             .and_then(|stream| stream.set_nonblocking(true).map(|()| UnixStream::from_std(stream)));
         let Ok(mut stream) = opened else {
             return;

@@ -13,10 +13,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use crate::lines::Lines;
-use crate::unix;
+use crate::{CONTROL_SOCKET, RUN_DIR, unix};
 
-/// File name in the run directory.
-pub(crate) const SOCKET: &str = "control.sock";
 /// Clients served at once; one more pushes the oldest out.
 const CLIENTS: usize = 32;
 /// Longest time from connecting to having taken the answer.
@@ -46,7 +44,7 @@ pub(crate) enum Wants {
 
 impl Control {
     pub(crate) fn bind(run_dir: &Path) -> io::Result<Control> {
-        let listener = unix::bind(run_dir, SOCKET)?;
+        let listener = unix::bind(run_dir, CONTROL_SOCKET)?;
         listener.set_nonblocking(true)?;
         Ok(Control { listener, clients: Vec::new() })
     }
@@ -129,7 +127,7 @@ fn waits(error: &io::Error) -> bool {
 ///
 /// Waits `patience` at most for each step. No host there: `NotFound` or `ConnectionRefused`.
 pub fn ask_status(data_dir: &Path, patience: Duration) -> io::Result<serde_json::Value> {
-    let mut stream = unix::connect(&data_dir.join(crate::RUN_DIR), SOCKET)?;
+    let mut stream = unix::connect(&data_dir.join(RUN_DIR), CONTROL_SOCKET)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     stream.write_all(b"status\n")?;

@@ -11,11 +11,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::control::{self, Control, Wants};
+use crate::control::{Control, Wants};
 use crate::crew::Crew;
 use crate::error::StartError;
 use crate::signals::{Signals, Wish};
-use crate::{NAME, Plan, STORAGE_SOCKET, run_dir, unix};
+use crate::{CONTROL_SOCKET, NAME, Plan, STORAGE_SOCKET, run_dir, unix};
 
 /// How a host's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn run(plan: Plan) -> Result<Outcome, StartError> {
         host.crew.kill_all(&format!("cannot go on ({error})"));
     }
     let outcome = host.crew.outcome();
-    for socket in [control::SOCKET, STORAGE_SOCKET] {
+    for socket in [CONTROL_SOCKET, STORAGE_SOCKET] {
         let _ = fs::remove_file(run_dir.join(socket)); // the next start replaces what is left
     }
     host.crew.into_plan().lock.release();

@@ -61,6 +61,8 @@ pub const NAME: &str = "minitalk";
 pub const RUN_DIR: &str = "run";
 /// The storage child's socket in [`RUN_DIR`].
 pub const STORAGE_SOCKET: &str = "storage.sock";
+/// The supervisor's own socket in [`RUN_DIR`], where it answers about the host.
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// Everything a host is started with.
 #[derive(Debug)]

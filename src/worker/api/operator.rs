@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use minitalk_supervisor::{CONTROL_SOCKET, RUN_DIR, unix};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -43,9 +44,9 @@ pub async fn stats(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
 }
 
 async fn status(config: &Config) -> std::io::Result<Value> {
-    let run_dir = config.data_dir.join("run");
+    let run_dir = config.data_dir.join(RUN_DIR);
     let ask = async {
-        let stream = minitalk_supervisor::unix::connect(&run_dir, "control.sock")?;
+        let stream = unix::connect(&run_dir, CONTROL_SOCKET)?;
         stream.set_nonblocking(true)?;
         let mut stream = tokio::net::UnixStream::from_std(stream)?;
         stream.write_all(b"status\n").await?;
