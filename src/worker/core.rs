@@ -69,7 +69,7 @@ pub struct Core {
     pub resume: Vec<Key>,
     /// Reads of history that clients wait for; started after the turn.
     pub history: Vec<super::session::HistoryRead>,
-    /// Messages of this turn on their way to the sockets.
+    /// Messages gathered for the next hand-out, perhaps over several turns.
     pub plan: Plan,
     /// What operators watch.
     pub counters: Counters,

@@ -1,10 +1,11 @@
 //! From durable messages to bytes in sockets.
 //!
 //! Messages are gathered first: each is framed once, and the frames of a room stand next to each
-//! other. After a hand-out to a large crowd the next one waits as long as that one took: a worker that
-//! spends its time on writing puts more into each write, and both it and its clients keep up. Then every seated socket is given its room's frames in one write,
-//! straight from this loop. Only a socket that sits in several of the turn's rooms needs its
-//! frames merged by `seq`.
+//! other. Then every seated socket is given its room's frames in one write, straight from this
+//! loop. Only a socket that sits in several of the gathered rooms needs its frames merged by `seq`.
+//!
+//! After a hand-out to a large crowd the next one waits as long as that one took: a worker that
+//! spends its time on writing puts more into each write, and both it and its clients keep up.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
