@@ -3,7 +3,8 @@
 use super::core::Core;
 use super::uplink::Asker;
 use super::{commands, deliver};
-use crate::chat::Refusal;
+use crate::chat::{Code, Refusal};
+use crate::index::IndexError;
 use crate::link::codec;
 use crate::link::frame::{FromWriter, Outcome};
 use crate::wire::events;
@@ -113,7 +114,13 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
     }
 }
 
+/// The index can't be read: said in the log with its cause, to the client without.
+pub fn index_failed(error: &IndexError) -> Refusal {
+    tracing::error!(%error, "cannot read the index");
+    Refusal::new(Code::Internal, "The server cannot read its index, try again shortly")
+}
+
 /// A mistake of ours, said without details.
 pub fn internal() -> Refusal {
-    Refusal::new(crate::chat::Code::Internal, "Internal error")
+    Refusal::new(Code::Internal, "Internal error")
 }

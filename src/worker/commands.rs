@@ -1,11 +1,14 @@
 //! The chat's commands, each checked and carried out for one socket.
 
+use serde_json::{Value, json};
+
+use super::answers::index_failed;
 use super::core::Core;
 use super::deliver;
 use super::session::HistoryRead;
 use super::table::{Key, Pause};
 use super::uplink::Asker;
-use crate::chat::{Refusal, UserId, rules};
+use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::journal::read::Window;
 use crate::link::frame::ToWriter;
@@ -55,11 +58,6 @@ fn check_member(core: &mut Core, key: Key, room_id: &str) -> Result<(), Refusal>
     Ok(())
 }
 
-fn index_failed(error: &crate::index::IndexError) -> Refusal {
-    tracing::error!(%error, "cannot read the index");
-    Refusal::new(crate::chat::Code::Internal, "The server cannot read its index, try again shortly")
-}
-
 fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u64>) -> Result<(), Refusal> {
     rules::content(&send.content, core.config.limits.content_chars)?;
     check_member(core, key, &send.room_id)?;
@@ -94,11 +92,7 @@ fn take_turn(core: &mut Core, key: Key) -> Result<(), Refusal> {
     let now_us = core.now_us();
     let per_second = core.config.limits.messages_per_second;
     let allowed = core.hub.pace(key.slot).is_none_or(|pace| pace.take(now_us, per_second));
-    if allowed {
-        Ok(())
-    } else {
-        Err(Refusal::new(crate::chat::Code::RateLimited, "Too many messages, slow down"))
-    }
+    if allowed { Ok(()) } else { Err(Refusal::new(Code::RateLimited, "Too many messages, slow down")) }
 }
 
 /// The seat is taken when the storage writer has answered: what was published before the request is
@@ -123,13 +117,8 @@ pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> 
     if !core.hub.unmute(key.slot, room_id) {
         return Err(Refusal::not_a_member());
     }
-    core.push_with(key, |out| {
-        events::event("joined_room", &serde_json::json!({"roomId": room_id}), out);
-        if let Some(ack) = ack {
-            let argument = serde_json::json!({"ok": true, "roomId": room_id, "lastSeq": last_seq});
-            events::ack_with(ack, &argument, out);
-        }
-    });
+    let acked = json!({"ok": true, "roomId": room_id, "lastSeq": last_seq});
+    tell_about_room(core, key, "joined_room", room_id, ack, &acked);
     Ok(())
 }
 
@@ -137,14 +126,19 @@ fn leave_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Res
     check_member(core, key, room_id)?;
     deliver::hand_out(core);
     core.hub.mute(key.slot, room_id);
-    let argument = serde_json::json!({"roomId": room_id});
+    let acked = json!({"ok": true, "roomId": room_id});
+    tell_about_room(core, key, "left_room", room_id, ack, &acked);
+    Ok(())
+}
+
+/// Answers `join_room` and `leave_room`: the event first, then the ack if one was asked for.
+fn tell_about_room(core: &mut Core, key: Key, event: &str, room_id: &str, ack: Option<u64>, acked: &Value) {
     core.push_with(key, |out| {
-        events::event("left_room", &argument, out);
+        events::event(event, &json!({"roomId": room_id}), out);
         if let Some(ack) = ack {
-            events::ack_with(ack, &serde_json::json!({"ok": true, "roomId": room_id}), out);
+            events::ack_with(ack, acked, out);
         }
     });
-    Ok(())
 }
 
 fn get_messages(core: &mut Core, key: Key, get: &GetMessages<'_>, ack: Option<u64>) -> Result<(), Refusal> {
@@ -166,7 +160,7 @@ pub fn history_limit(asked: Option<u64>) -> Result<usize, Refusal> {
     let limit = asked.map_or(Some(config::HISTORY_DEFAULT), |limit| usize::try_from(limit).ok());
     limit.filter(|limit| (1..=config::HISTORY_LIMIT).contains(limit)).ok_or_else(|| {
         let message = format!("limit must be 1 to {}", config::HISTORY_LIMIT);
-        Refusal::new(crate::chat::Code::InvalidRequest, message)
+        Refusal::new(Code::InvalidRequest, message)
     })
 }
 
@@ -184,7 +178,7 @@ fn typing(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<
         core.uplink.tell(&ToWriter::Typing { room_id, user, username });
     }
     if let Some(ack) = ack {
-        core.push_with(key, |out| events::ack_with(ack, &serde_json::json!({"ok": true}), out));
+        core.push_with(key, |out| events::ack_with(ack, &json!({"ok": true}), out));
     }
     Ok(())
 }
@@ -194,7 +188,7 @@ pub fn on_typing(core: &mut Core, room_id: &str, user: UserId, username: &str) {
     let Some(room) = core.hub.room(room_id) else {
         return;
     };
-    let argument = serde_json::json!({"roomId": room_id, "username": username});
+    let argument = json!({"roomId": room_id, "username": username});
     let mut frame = Vec::new();
     events::event("typing", &argument, &mut frame);
     let frame = bytes::Bytes::from(frame);

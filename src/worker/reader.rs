@@ -1,6 +1,6 @@
 //! Longer reads of the index: on other threads, over a connection of their own, bounded.
 
-use super::answers::internal;
+use super::answers::{index_failed, internal};
 use super::core::App;
 use crate::chat::Refusal;
 use crate::index::{IndexError, Reader};
@@ -24,10 +24,7 @@ where
     });
     match answer.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "cannot read the index");
-            Err(internal())
-        }
+        Ok(Err(error)) => Err(index_failed(&error)),
         Err(error) => {
             tracing::error!(%error, "a read of the index ended early");
             Err(internal())

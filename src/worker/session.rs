@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::answers::index_failed;
 use super::core::Core;
 use super::table::{Key, Pause, Presented, State};
 use super::{commands, ids};
@@ -160,10 +161,7 @@ fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
         Ok(Some((number, name, rooms))) => enter(core, key, number, &name, &rooms),
         Ok(None) => refuse(core, key, "Authentication error"),
         Err(Refused::TooMany) => refuse(core, key, "Too many connections"),
-        Err(Refused::Index(error)) => {
-            tracing::error!(%error, "cannot read the index");
-            refuse(core, key, "The server cannot read its index, try again shortly");
-        }
+        Err(Refused::Index(error)) => refuse(core, key, &index_failed(&error).message),
     }
     Ok(())
 }

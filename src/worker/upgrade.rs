@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
+use super::answers::index_failed;
 use super::core::App;
 use super::outbox::Outbox;
 use super::table::{Conn, Pause, Presented, State as ConnState};
@@ -120,7 +121,7 @@ fn by_name(app: &App, name: &str) -> Presented {
         Ok(Some(user)) => Presented::User(user.number, user.username),
         Ok(None) => Presented::Refused,
         Err(error) => {
-            tracing::error!(%error, "cannot read the index");
+            index_failed(&error);
             Presented::Refused
         }
     }

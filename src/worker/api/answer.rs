@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::super::answers::internal;
+use super::super::answers::{index_failed, internal};
 use super::super::core::App;
 use super::super::uplink::Asker;
 use crate::chat::{Code, Refusal};
@@ -42,8 +42,7 @@ impl From<Refusal> for ApiError {
 
 impl From<crate::index::IndexError> for ApiError {
     fn from(error: crate::index::IndexError) -> ApiError {
-        tracing::error!(%error, "cannot read the index");
-        ApiError(internal())
+        ApiError(index_failed(&error))
     }
 }
 
