@@ -1,0 +1,21 @@
+//! Accounts, rooms and history over REST, and every way to get a call wrong.
+//!
+//! | file | the story |
+//! |---|---|
+//! | [`accounts`] | signing up and logging in, one by one and in batches |
+//! | [`callers`] | tokens that are good and tokens that are not |
+//! | [`rooms`] | rooms: made, listed, entered and left |
+//! | [`history`] | what was said, read again, also after a restart |
+//! | [`surface`] | paths and methods that are not there |
+//! | [`operators`] | what operators and load balancers ask |
+#![allow(clippy::expect_used, reason = "tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accounts;
+mod callers;
+mod history;
+mod operators;
+mod rooms;
+mod surface;
