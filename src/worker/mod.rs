@@ -111,7 +111,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
 
 async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {
     let passwords = password::Passwords::start(app.config.auth.argon2)?;
-    let router = api::router(api::Rest { app: app.clone(), passwords });
+    let router = api::router(api::Rest::new(app.clone(), passwords));
     let open = http::Open::default();
     let (stop, stopped) = watch::channel(false);
     let turns = tokio::spawn(turn::run(app.clone()));

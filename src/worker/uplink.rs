@@ -163,11 +163,11 @@ impl Uplink {
     /// Tries to reach the writer and greets it.
     pub fn connect(&mut self, now: Instant, registry: &Registry, token: Token) {
         self.retry_at = now + RETRY;
-        let opened = unix::connect(&self.run_dir, STORAGE_SOCKET)
-            .and_then(|stream| stream.set_nonblocking(true).map(|()| UnixStream::from_std(stream)));
-        let Ok(mut stream) = opened else {
+        // A writer that hangs with a full backlog holds nobody up.
+        let Ok(stream) = unix::connect_at_once(&self.run_dir, STORAGE_SOCKET) else {
             return;
         };
+        let mut stream = UnixStream::from_std(stream);
         if registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
             return;
         }

@@ -1,7 +1,8 @@
 //! The control socket, `run/control.sock`: one request line, one answer line, closed.
 //!
 //! It answers while the TCP port is overloaded, and nobody can hold the supervisor up through it:
-//! everything is non-blocking, the clients are few, and each has [`PATIENCE`] for its whole visit.
+//! everything is non-blocking, the clients are bounded in number, and each has [`PATIENCE`] for its
+//! whole visit.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +16,10 @@ use nix::unistd::geteuid;
 use crate::lines::Lines;
 use crate::{CONTROL_SOCKET, RUN_DIR, unix};
 
-/// Clients served at once; one more pushes the oldest out.
-const CLIENTS: usize = 32;
+/// Clients served at once beside the workers; one more pushes the oldest out.
+const OTHER_CLIENTS: usize = 128;
+/// Questions a worker may have open: its own, and that of its successor or predecessor.
+const CLIENTS_PER_WORKER: usize = 2;
 /// Longest time from connecting to having taken the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a request line.
@@ -25,6 +28,7 @@ const REQUEST_BYTES: usize = 256;
 pub(crate) struct Control {
     listener: UnixListener,
     clients: Vec<Client>,
+    most_clients: usize,
 }
 
 struct Client {
@@ -43,10 +47,11 @@ pub(crate) enum Wants {
 }
 
 impl Control {
-    pub(crate) fn bind(run_dir: &Path) -> io::Result<Control> {
+    pub(crate) fn bind(run_dir: &Path, workers: u16) -> io::Result<Control> {
         let listener = unix::bind(run_dir, CONTROL_SOCKET)?;
         listener.set_nonblocking(true)?;
-        Ok(Control { listener, clients: Vec::new() })
+        let most_clients = OTHER_CLIENTS + CLIENTS_PER_WORKER * usize::from(workers);
+        Ok(Control { listener, clients: Vec::new(), most_clients })
     }
 
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {
@@ -73,7 +78,7 @@ impl Control {
             if !is_allowed || stream.set_nonblocking(true).is_err() {
                 continue;
             }
-            if self.clients.len() == CLIENTS {
+            if self.clients.len() == self.most_clients {
                 self.clients.remove(0); // the oldest: they are in order of arrival
             }
             let request = Lines::new(REQUEST_BYTES);

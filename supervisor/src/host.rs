@@ -45,8 +45,8 @@ pub(crate) fn run(plan: Plan) -> Result<Outcome, StartError> {
     let signals = Signals::block().map_err(|error| StartError::System { what: "receive signals", error })?;
     raise_open_files();
     let run_dir = run_dir(&plan.lock);
-    let (control, storage_socket) =
-        open_run_dir(&run_dir).map_err(|error| StartError::DataDir { path: run_dir.clone(), error })?;
+    let (control, storage_socket) = open_run_dir(&run_dir, plan.workers)
+        .map_err(|error| StartError::DataDir { path: run_dir.clone(), error })?;
     let crew = Crew::new(plan, storage_socket, Instant::now());
     let mut host = Host { crew, control, signals };
     if let Err(error) = host.live() {
@@ -66,11 +66,11 @@ impl Host {
             let sources = self.wait()?;
             let now = Instant::now();
             let mut clients = Vec::new();
-            let mut has_child_ended = false;
+            let (mut has_child_ended, mut has_new_client) = (false, false);
             for source in sources {
                 match source {
                     Source::Signals => has_child_ended |= self.take_signals(now)?,
-                    Source::NewClient => self.control.accept(now),
+                    Source::NewClient => has_new_client = true,
                     Source::Client(index) => clients.push(index),
                     Source::Child(index) => self.crew.hear(index, now),
                 }
@@ -78,6 +78,10 @@ impl Host {
             self.crew.reap(has_child_ended, now);
             let crew = &self.crew;
             self.control.serve(&clients, now, |request| answer(crew, request, now));
+            // Behind those who have waited: a newcomer may push out the oldest, and shifts the count.
+            if has_new_client {
+                self.control.accept(now);
+            }
         }
         Ok(())
     }
@@ -148,9 +152,9 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
 }
 
 /// The private directory with the two sockets in it.
-fn open_run_dir(run_dir: &Path) -> io::Result<(Control, std::os::unix::net::UnixListener)> {
+fn open_run_dir(run_dir: &Path, workers: u16) -> io::Result<(Control, std::os::unix::net::UnixListener)> {
     DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
-    Ok((Control::bind(run_dir)?, unix::bind(run_dir, STORAGE_SOCKET)?))
+    Ok((Control::bind(run_dir, workers)?, unix::bind(run_dir, STORAGE_SOCKET)?))
 }
 
 /// As many open files as this user may have; inherited by the workers, which need one per client.

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 /// Listens on `dir/name`, readable and writable by this user only.
 ///
@@ -36,6 +37,18 @@ pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
     let dir = open(dir)?;
     UnixStream::connect(short_path(&dir, name))
+}
+
+/// Connects like [`connect`] and never waits; neither does the connection.
+///
+/// # Errors
+/// `WouldBlock` while the backlog is full: try again a little later.
+pub fn connect_at_once(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let dir = open(dir)?;
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(&short_path(&dir, name))?)?;
+    Ok(UnixStream::from(socket))
 }
 
 fn open(dir: &Path) -> io::Result<File> {
@@ -73,6 +86,26 @@ mod tests {
         let mut said = String::new();
         listener.accept().unwrap().0.read_to_string(&mut said).unwrap();
         assert_eq!(said, "hello");
+    }
+
+    #[test]
+    fn a_full_backlog_is_told_at_once() {
+        let (_root, dir) = deep_dir();
+        let listener = bind(&dir, "x.sock").unwrap();
+        // A backlog of none still takes one.
+        socket::listen(&listener, socket::Backlog::new(0).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match connect_at_once(&dir, "x.sock") {
+                Ok(client) => waiting.push(client),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 10);
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(listener.accept().unwrap());
+        let mut client = connect_at_once(&dir, "x.sock").unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

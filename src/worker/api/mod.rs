@@ -11,6 +11,8 @@ mod openapi;
 mod operator;
 mod rooms;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{any, get, post};
@@ -29,6 +31,15 @@ pub struct Rest {
     pub app: App,
     /// The hashing thread.
     pub passwords: Passwords,
+    /// What is known of the whole host.
+    pub supervisor: Arc<operator::Supervisor>,
+}
+
+impl Rest {
+    /// What the handlers of one worker share.
+    pub fn new(app: App, passwords: Passwords) -> Rest {
+        Rest { app, passwords, supervisor: Arc::default() }
+    }
 }
 
 impl FromRef<Rest> for App {

@@ -1,21 +1,58 @@
 //! What operators and load balancers ask. The supervisor knows the whole host; it is asked over its
 //! control socket, so that any worker gives the same answer.
 
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use minitalk_supervisor::{CONTROL_SOCKET, RUN_DIR, unix};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 
 use super::Rest;
 use crate::config::Config;
 
 /// Longest wait for the supervisor's answer.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of the supervisor's answer, at most.
 const STATUS_BYTES: u64 = 16 << 20;
+
+/// An answer is given again for this long; also how much later a load balancer hears of a change.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// Time between two attempts to reach a supervisor that has many callers.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The supervisor's last answer. Whoever comes while it is asked waits for that answer, so that a
+/// worker has one question open whatever the number of its callers.
+#[derive(Default)]
+pub struct Supervisor(Mutex<Option<(Instant, Result<Arc<Value>, String>)>>);
+
+impl Supervisor {
+    /// The host's status, or why there is none.
+    async fn status(&self, config: &Config) -> Result<Arc<Value>, String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return answer.clone();
+        }
+        let asked = tokio::time::timeout(TIMEOUT, ask(config)).await;
+        let answer = match asked {
+            Ok(Ok(status)) => Ok(Arc::new(status)),
+            Ok(Err(error)) => Err(format!("the supervisor does not answer: {error}")),
+            Err(_) => Err("the supervisor does not answer in time".to_owned()),
+        };
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}
 
 /// `GET /health`: this worker serves.
 pub async fn health() -> Json<Value> {
@@ -24,39 +61,35 @@ pub async fn health() -> Json<Value> {
 
 /// `GET /ready`: the whole host serves.
 pub async fn ready(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
-    let reason = match status(&rest.app.config).await {
+    let reason = match rest.supervisor.status(&rest.app.config).await {
         Ok(status) if status["ready"] == true => return (StatusCode::OK, Json(json!({"status": "ready"}))),
         Ok(status) => status["reason"].clone(),
-        Err(error) => json!(format!("the supervisor does not answer: {error}")),
+        Err(reason) => json!(reason),
     };
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "reason": reason})))
 }
 
 /// `GET /api/stats`
 pub async fn stats(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
-    match status(&rest.app.config).await {
+    match rest.supervisor.status(&rest.app.config).await {
         Ok(status) => (StatusCode::OK, Json(shape(&status))),
-        Err(error) => {
-            let reason = format!("the supervisor does not answer: {error}");
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": reason, "code": "INTERNAL"})))
-        }
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": reason, "code": "INTERNAL"}))),
     }
 }
 
-async fn status(config: &Config) -> std::io::Result<Value> {
+async fn ask(config: &Config) -> io::Result<Value> {
     let run_dir = config.data_dir.join(RUN_DIR);
-    let ask = async {
-        let stream = unix::connect(&run_dir, CONTROL_SOCKET)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = tokio::net::UnixStream::from_std(stream)?;
-        stream.write_all(b"status\n").await?;
-        let mut answer = Vec::new();
-        stream.take(STATUS_BYTES).read_to_end(&mut answer).await?;
-        serde_json::from_slice(&answer).map_err(std::io::Error::from)
+    let stream = loop {
+        match unix::connect_at_once(&run_dir, CONTROL_SOCKET) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
+            connected => break connected?,
+        }
     };
-    tokio::time::timeout(TIMEOUT, ask)
-        .await
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    let mut stream = UnixStream::from_std(stream)?;
+    stream.write_all(b"status\n").await?;
+    let mut answer = Vec::new();
+    stream.take(STATUS_BYTES).read_to_end(&mut answer).await?;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 /// The page of contract §8 out of the supervisor's status: totals beside the processes.
