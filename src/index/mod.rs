@@ -9,7 +9,7 @@ pub mod read;
 mod schema;
 pub mod store;
 
-pub use read::{Page, Reader, RoomInfo, User};
+pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, RoomIds, RoomInfo, User};
 
 /// Why the index could not be read or written.
 #[derive(Debug, thiserror::Error)]

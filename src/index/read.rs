@@ -13,6 +13,13 @@ use crate::chat::UserId;
 /// Participants that [`RoomInfo`] names, at most.
 pub const PARTICIPANTS_SHOWN: usize = 1_000;
 
+/// Participants that a list of rooms names in all: once they are used up, a room shows no more than
+/// [`PARTICIPANTS_ALWAYS_SHOWN`], so that a list of large rooms stays a few megabytes.
+pub const NAMES_PER_LIST: usize = 100_000;
+
+/// Participants that every room of a list names, if it has them.
+pub const PARTICIPANTS_ALWAYS_SHOWN: usize = 10;
+
 /// A user as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -29,7 +36,7 @@ pub struct User {
 /// Which part of a list is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Only what stands behind this [`RoomInfo::key`].
+    /// Only what stands behind this: a [`RoomInfo::key`], or a [`Participants::next`].
     pub after: Option<i64>,
     /// Entries, at most.
     pub limit: usize,
@@ -52,10 +59,32 @@ pub struct RoomInfo {
     pub created_at_ms: i64,
     /// How many are in it.
     pub participant_count: u64,
-    /// The names of the first [`PARTICIPANTS_SHOWN`] of them, in order of joining.
+    /// The names of the first of them, at most [`PARTICIPANTS_SHOWN`], in order of joining. Fewer in
+    /// long lists, see [`NAMES_PER_LIST`].
     pub participants: Vec<String>,
     /// Its newest message; 0: none. Follows what is published by a fraction of a second.
     pub last_seq: u64,
+}
+
+/// Ids of some of a user's rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomIds {
+    /// The ids.
+    pub room_ids: Vec<String>,
+    /// Behind which key the next page begins; `None`: this is the last.
+    pub next: Option<i64>,
+}
+
+/// Some of a room's participants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participants {
+    /// Names, in order of joining.
+    pub names: Vec<String>,
+    /// How many are in the room.
+    pub count: u64,
+    /// Behind whom the next page begins; `None`: this is the last. Those who join or leave meanwhile
+    /// move nobody else.
+    pub next: Option<i64>,
 }
 
 /// One read-only connection, its statements prepared once.
@@ -104,12 +133,44 @@ impl Reader {
         })
     }
 
-    /// The rooms a user is in, in order of joining.
-    pub fn room_ids_of(&self, user: UserId) -> Result<Vec<String>, IndexError> {
+    /// A page of the ids of the rooms a user is in, in order of their creation, behind `after`.
+    pub fn room_ids_of(&self, user: UserId, after: i64, limit: usize) -> Result<RoomIds, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT rooms.room_id FROM memberships JOIN rooms ON rooms.key = memberships.room
-                       WHERE memberships.user = ?1 ORDER BY memberships.joined";
-            index.prepare_cached(sql)?.query_map([user], |row| row.get(0))?.collect()
+            let sql = "SELECT rooms.key, rooms.room_id FROM memberships
+                       JOIN rooms ON rooms.key = memberships.room
+                       WHERE memberships.user = ?1 AND memberships.room > ?2
+                       ORDER BY memberships.room LIMIT ?3";
+            let (mut room_ids, mut last) = (Vec::new(), after);
+            let mut statement = index.prepare_cached(sql)?;
+            let mut rows = statement.query(params![user, after, rows(limit)])?;
+            while let Some(row) = rows.next()? {
+                last = row.get(0)?;
+                room_ids.push(row.get(1)?);
+            }
+            let next = (room_ids.len() == limit).then_some(last);
+            Ok(RoomIds { room_ids, next })
+        })
+    }
+
+    /// A page of a room's participants, in order of joining; `None`: there is no such room.
+    pub fn participants(&self, room_id: &str, page: Page) -> Result<Option<Participants>, IndexError> {
+        self.ask(|index| {
+            // Count and names belong together.
+            let _transaction = index.unchecked_transaction()?;
+            let sql = "SELECT key, members FROM rooms WHERE room_id = ?1";
+            let room = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let found: Option<(i64, u64)> =
+                index.prepare_cached(sql)?.query_row([room_id], room).optional()?;
+            let Some((key, count)) = found else {
+                return Ok(None);
+            };
+            // One more than asked for tells whether there is a next page.
+            let more = Page { limit: page.limit + 1, ..page };
+            let mut named = participants(index, key, more)?;
+            let next = (named.len() > page.limit).then(|| named[page.limit - 1].0);
+            named.truncate(page.limit);
+            let names = named.into_iter().map(|(_, name)| name).collect();
+            Ok(Some(Participants { names, count, next }))
         })
     }
 
@@ -122,12 +183,15 @@ impl Reader {
                  WHERE memberships.user = ?1 AND memberships.room > ?2
                  ORDER BY memberships.room LIMIT ?3"
             );
-            let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
             let mut statement = index.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![user, page.after.unwrap_or(0), limit], room)?;
-            let mut rooms = rows.collect::<Result<Vec<_>, _>>()?;
+            let after = page.after.unwrap_or(0);
+            let found = statement.query_map(params![user, after, rows(page.limit)], room)?;
+            let mut rooms = found.collect::<Result<Vec<_>, _>>()?;
+            let mut left = NAMES_PER_LIST;
             for room in &mut rooms {
-                room.participants = participants(&transaction, room.key)?;
+                let shown = left.clamp(PARTICIPANTS_ALWAYS_SHOWN, PARTICIPANTS_SHOWN);
+                room.participants = first_participants(&transaction, room.key, shown)?;
+                left = left.saturating_sub(room.participants.len());
             }
             Ok(rooms)
         })
@@ -142,7 +206,7 @@ impl Reader {
             let Some(mut found) = found else {
                 return Ok(None);
             };
-            found.participants = participants(&transaction, found.key)?;
+            found.participants = first_participants(&transaction, found.key, PARTICIPANTS_SHOWN)?;
             Ok(Some(found))
         })
     }
@@ -209,9 +273,21 @@ fn room(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
     })
 }
 
-fn participants(index: &Connection, room: i64) -> rusqlite::Result<Vec<String>> {
-    let sql = "SELECT users.username FROM members JOIN users ON users.number = members.user
-               WHERE members.room = ?1 ORDER BY members.joined LIMIT ?2";
-    let limit = i64::try_from(PARTICIPANTS_SHOWN).unwrap_or(i64::MAX);
-    index.prepare_cached(sql)?.query_map(params![room, limit], |row| row.get(0))?.collect()
+fn first_participants(index: &Connection, room: i64, limit: usize) -> rusqlite::Result<Vec<String>> {
+    let named = participants(index, room, Page { after: None, limit })?;
+    Ok(named.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Participants with their places in the order of joining.
+fn participants(index: &Connection, room: i64, page: Page) -> rusqlite::Result<Vec<(i64, String)>> {
+    let sql = "SELECT members.joined, users.username FROM members
+               JOIN users ON users.number = members.user
+               WHERE members.room = ?1 AND members.joined > ?2 ORDER BY members.joined LIMIT ?3";
+    let values = params![room, page.after.unwrap_or(i64::MIN), rows(page.limit)];
+    index.prepare_cached(sql)?.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// A limit as SQL knows it.
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::deliver::Plan;
+use super::entry::{Doorman, Entries};
 use super::hub::Hub;
 use super::table::{Conn, Key, Pause, State, Table};
 use super::token::Tokens;
@@ -39,6 +40,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Wakes the turn loop after a task has left work for it.
     pub wake: Arc<Notify>,
+    /// Reads the rooms of those who enter.
+    pub doorman: Doorman,
     /// Bounds the reads that wait for the disk.
     pub reads: Arc<Semaphore>,
     /// The index, for reads that would hold up the loop.
@@ -67,6 +70,8 @@ pub struct Core {
     pub dirty: Vec<Key>,
     /// Connections to be read although the poll says nothing.
     pub resume: Vec<Key>,
+    /// Clients on their way into the chat.
+    pub entries: Entries,
     /// Reads of history that clients wait for; started after the turn.
     pub history: Vec<super::session::HistoryRead>,
     /// Messages gathered for the next hand-out, perhaps over several turns.

@@ -6,8 +6,14 @@
 //!
 //! A seat knows its place in its room and its place with its socket, so that taking one away costs
 //! the same in a room of ten as of ten thousand.
+//!
+//! A user's rooms come from the index in pages ([`super::entry`]), while changes of them arrive as
+//! events. The user is held from before the first page is read: a room that it leaves meanwhile is
+//! remembered, so that a page read earlier does not bring it back, and one that it joins is there
+//! whether or not a page shows it. So when all pages are in, the user is where the events say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -26,15 +32,16 @@ pub type RoomIdx = u32;
 #[derive(Default)]
 pub struct Hub {
     rooms: Slab<Room>,
-    rooms_by_id: Map<Box<str>, RoomIdx>,
+    rooms_by_id: Map<Arc<str>, RoomIdx>,
     users: Slab<User>,
     users_by_number: Map<UserId, u32>,
     sockets: Vec<Option<Socket>>,
 }
 
 struct Room {
-    id: Box<str>,
-    seats: Vec<Seat>,
+    /// Shared with the map that finds it.
+    id: Arc<str>,
+    seats: SmallVec<[Seat; 2]>,
     /// Local users that are members; the room is forgotten with the last.
     users: u32,
 }
@@ -55,12 +62,33 @@ struct User {
     /// Sorted. Most users are in few rooms; those need no memory of their own.
     rooms: SmallVec<[RoomIdx; 4]>,
     pace: Pace,
+    /// There until the index has told all of its rooms.
+    learning: Option<Box<Learning>>,
 }
+
+/// What is known of a user whose rooms are still being read. Bounded by the rooms a user may be in.
+#[derive(Default)]
+struct Learning {
+    /// Where the next page begins.
+    after: RoomKey,
+    /// Rooms of the pages so far, each with the user counted.
+    found: Vec<RoomIdx>,
+    /// Rooms that the user has left since it is held.
+    left: HashSet<Box<str>>,
+}
+
+/// A room's place in the order in which the index lists a user's rooms.
+type RoomKey = i64;
 
 struct Socket {
     user: u32,
     seats: SmallVec<[Place; 2]>,
+    /// Rooms from this one on have not been given a seat yet; [`SEATED`] when all have.
+    next: RoomIdx,
 }
+
+/// Behind every room there can be.
+const SEATED: RoomIdx = RoomIdx::MAX;
 
 /// A seat as its socket knows it.
 struct Place {
@@ -70,9 +98,9 @@ struct Place {
 }
 
 impl Hub {
-    /// Seats a new socket in all rooms of its user. `room_ids` is what the index says now; what the
-    /// hub knew of an already connected user is completed by it.
-    pub fn connect(&mut self, slot: Slot, number: UserId, name: &str, room_ids: &[String]) {
+    /// Takes in a socket that wants to enter. It has no seat yet; [`Hub::wanted_page`] says what has to
+    /// be read first, [`Hub::seat_some`] gives the seats.
+    pub fn begin(&mut self, slot: Slot, number: UserId, name: &str) {
         let user = match self.users_by_number.get(&number) {
             Some(user) => *user,
             None => {
@@ -82,25 +110,112 @@ impl Hub {
                     sockets: SmallVec::new(),
                     rooms: SmallVec::new(),
                     pace: Pace::default(),
+                    learning: Some(Box::default()),
                 }));
                 self.users_by_number.insert(number, user);
                 user
             }
         };
-        for id in room_ids {
-            let room = self.room_or_new(id);
-            // The user's other sockets learn of it as well: to its own event it will be no news.
-            self.join(user, room);
-        }
         let at = usize_of(slot);
         if self.sockets.len() <= at {
             self.sockets.resize_with(at + 1, || None);
         }
-        self.sockets[at] = Some(Socket { user, seats: SmallVec::new() });
+        self.sockets[at] = Some(Socket { user, seats: SmallVec::new(), next: 0 });
         self.users[usize_of(user)].sockets.push(slot);
-        let rooms = self.users[usize_of(user)].rooms.clone();
-        for room in rooms {
-            self.take_seat(slot, room);
+    }
+
+    /// Behind which key the next page of the socket's user's rooms begins; `None`: all are known.
+    pub fn wanted_page(&self, slot: Slot) -> Option<RoomKey> {
+        let user = self.users.get(usize_of(self.socket(slot)?.user))?;
+        user.learning.as_ref().map(|learning| learning.after)
+    }
+
+    /// Takes up a page of the socket's user's rooms that was read after [`Hub::begin`] of that socket.
+    /// `after` is where it began, `next` where the one behind it begins, if there is one. A page that
+    /// another socket of the user has brought already changes nothing.
+    pub fn learn_page(&mut self, slot: Slot, after: RoomKey, room_ids: &[String], next: Option<RoomKey>) {
+        if self.wanted_page(slot) != Some(after) {
+            return;
+        }
+        let Some(user) = self.socket(slot).map(|socket| usize_of(socket.user)) else {
+            return;
+        };
+        let mut found = Vec::with_capacity(room_ids.len());
+        for id in room_ids {
+            let room = self.room_or_new(id);
+            self.rooms[usize_of(room)].users += 1;
+            found.push(room);
+        }
+        if let Some(learning) = &mut self.users[user].learning {
+            learning.found.append(&mut found);
+            match next {
+                Some(next) => learning.after = next,
+                None => self.know_all(user),
+            }
+        }
+    }
+
+    /// The last page is in: the user is in the rooms found, but for those left since, and in those
+    /// joined since.
+    fn know_all(&mut self, user: usize) {
+        let Some(mut learning) = self.users[user].learning.take() else {
+            return;
+        };
+        learning.found.sort_unstable();
+        let joined = std::mem::take(&mut self.users[user].rooms);
+        let (mut rooms, mut surplus) = (joined.clone(), Vec::new());
+        let mut last = None;
+        for room in learning.found {
+            let left = learning.left.contains(&*self.rooms[usize_of(room)].id);
+            if left || last == Some(room) || joined.binary_search(&room).is_ok() {
+                surplus.push(room);
+            } else {
+                rooms.push(room);
+                last = Some(room);
+            }
+        }
+        rooms.sort_unstable();
+        rooms.shrink_to_fit();
+        self.users[user].rooms = rooms;
+        for room in surplus {
+            self.release(room);
+        }
+    }
+
+    /// Gives a socket up to `most` of the seats it lacks, and takes them off that number. True: it sits
+    /// in all rooms of its user.
+    pub fn seat_some(&mut self, slot: Slot, most: &mut usize) -> bool {
+        let Some(socket) = self.socket(slot) else {
+            return false;
+        };
+        let user = &self.users[usize_of(socket.user)];
+        if user.learning.is_some() {
+            return false;
+        }
+        let from = user.rooms.partition_point(|room| *room < socket.next);
+        let rooms: Vec<RoomIdx> = user.rooms[from..].iter().take(*most).copied().collect();
+        let all = from + rooms.len() == user.rooms.len();
+        *most -= rooms.len();
+        for room in &rooms {
+            self.take_seat(slot, *room);
+        }
+        if let Some(socket) = self.sockets[usize_of(slot)].as_mut() {
+            match rooms.last() {
+                _ if all => socket.next = SEATED,
+                Some(last) => socket.next = last + 1,
+                None => {}
+            }
+        }
+        all
+    }
+
+    /// Gives a socket's user the name that the index has.
+    pub fn rename(&mut self, slot: Slot, name: &str) {
+        let user = self.socket(slot).map(|socket| usize_of(socket.user));
+        if let Some(user) = user.and_then(|user| self.users.get_mut(user))
+            && *user.name != *name
+        {
+            user.name = name.into();
         }
     }
 
@@ -117,7 +232,7 @@ impl Hub {
         if user.sockets.is_empty() {
             let gone = self.users.remove(usize_of(socket.user));
             self.users_by_number.remove(&gone.number);
-            for room in gone.rooms {
+            for room in gone.rooms.into_iter().chain(gone.learning.into_iter().flat_map(|l| l.found)) {
                 self.release(room);
             }
         }
@@ -135,10 +250,8 @@ impl Hub {
                 }
             }
             RoomEvent::Left { room_id, user, .. } => {
-                let user = self.users_by_number.get(user).copied();
-                let room = self.rooms_by_id.get(room_id.as_str()).copied();
-                if let (Some(user), Some(room)) = (user, room) {
-                    self.leave(user, room);
+                if let Some(user) = self.users_by_number.get(user).copied() {
+                    self.leave(user, room_id);
                 }
             }
         }
@@ -201,7 +314,7 @@ impl Hub {
 
     /// The sockets seated in a room.
     pub fn seats(&self, room: RoomIdx) -> &[Seat] {
-        self.rooms.get(usize_of(room)).map_or(&[], |room| &room.seats)
+        self.rooms.get(usize_of(room)).map_or(&[], |room| room.seats.as_slice())
     }
 
     /// Number of a socket's user, for leaving that user's sockets out.
@@ -223,8 +336,10 @@ impl Hub {
         match self.rooms_by_id.get(id) {
             Some(room) => *room,
             None => {
-                let room = index(self.rooms.insert(Room { id: id.into(), seats: Vec::new(), users: 0 }));
-                self.rooms_by_id.insert(id.into(), room);
+                let id: Arc<str> = id.into();
+                let room = Room { id: id.clone(), seats: SmallVec::new(), users: 0 };
+                let room = index(self.rooms.insert(room));
+                self.rooms_by_id.insert(id, room);
                 room
             }
         }
@@ -242,14 +357,26 @@ impl Hub {
     }
 
     fn join(&mut self, user: u32, room: RoomIdx) {
+        if let Some(learning) = &mut self.users[usize_of(user)].learning {
+            learning.left.remove(&*self.rooms[usize_of(room)].id);
+        }
         if self.admit(user, room) {
             for slot in self.users[usize_of(user)].sockets.clone() {
-                self.seat(slot, room);
+                // A socket that is still being seated comes to rooms behind its place by itself.
+                if self.socket(slot).is_some_and(|socket| room < socket.next) {
+                    self.take_seat(slot, room);
+                }
             }
         }
     }
 
-    fn leave(&mut self, user: u32, room: RoomIdx) {
+    fn leave(&mut self, user: u32, room_id: &str) {
+        if let Some(learning) = &mut self.users[usize_of(user)].learning {
+            learning.left.insert(room_id.into());
+        }
+        let Some(room) = self.room(room_id) else {
+            return;
+        };
         let rooms = &mut self.users[usize_of(user)].rooms;
         if let Ok(at) = rooms.binary_search(&room) {
             rooms.remove(at);

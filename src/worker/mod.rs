@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`turn`] is the loop. [`http`] accepts, [`api`] answers REST, [`upgrade`] turns a
 //! request into a row of the [`table`]. [`websocket`] reads frames, [`session`] and [`commands`]
-//! act on them, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames
+//! act on them, [`entry`] lets clients into the chat, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames
 //! what it published, the [`hub`] names the sockets, an [`outbox`] holds what one would not take.
 //!
 //! A worker writes no file and assigns no `seq`.
@@ -13,6 +13,7 @@ mod commands;
 pub mod core;
 mod deliver;
 mod drain;
+mod entry;
 mod history;
 mod http;
 mod hub;
@@ -93,6 +94,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         poll: mio::Poll::new()?,
         dirty: Vec::new(),
         resume: Vec::new(),
+        entries: entry::Entries::default(),
         history: Vec::new(),
         plan: deliver::Plan::default(),
         counters: Counters::default(),
@@ -103,6 +105,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         core: Arc::new(Mutex::new(core)),
         tokens,
         wake: Arc::new(Notify::new()),
+        doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
         reads: Arc::new(Semaphore::new(config::READS)),
         reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
         config,

@@ -4,12 +4,9 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::answers::index_failed;
 use super::core::Core;
 use super::table::{Key, Pause, Presented, State};
-use super::{commands, ids};
-use crate::chat::UserId;
-use crate::index::IndexError;
+use super::{commands, entry, ids};
 use crate::wire::engine::packet as engine;
 use crate::wire::events::Event;
 use crate::wire::frame::{self, Violation, close_code, violation};
@@ -157,51 +154,29 @@ fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
         Some(serde_json::Value::String(token)) => core.tokens.present(&token),
         Some(_) => Presented::Refused,
     };
-    match admit(core, presented) {
-        Ok(Some((number, name, rooms))) => enter(core, key, number, &name, &rooms),
-        Ok(None) => refuse(core, key, "Authentication error"),
-        Err(Refused::TooMany) => refuse(core, key, "Too many connections"),
-        Err(Refused::Index(error)) => refuse(core, key, &index_failed(&error).message),
+    match presented {
+        Presented::User(number, _)
+            if core.hub.sockets_of(number) >= core.config.limits.connections_per_user =>
+        {
+            refuse(core, key, "Too many connections");
+        }
+        Presented::User(number, name) => entry::begin(core, key, number, name),
+        Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
     }
     Ok(())
 }
 
-enum Refused {
-    TooMany,
-    Index(IndexError),
-}
-
-type Admitted = Option<(UserId, String, Vec<String>)>;
-
-/// Whether the user exists still, and its rooms.
-fn admit(core: &Core, presented: Presented) -> Result<Admitted, Refused> {
-    let Presented::User(number, name) = presented else {
-        return Ok(None);
-    };
-    let user = core.index.user_by_number(number).map_err(Refused::Index)?;
-    if user.is_none_or(|user| user.username != name) {
-        return Ok(None);
-    }
-    if core.hub.sockets_of(number) >= core.config.limits.connections_per_user {
-        return Err(Refused::TooMany);
-    }
-    let rooms = core.index.room_ids_of(number).map_err(Refused::Index)?;
-    Ok(Some((number, name, rooms)))
-}
-
-fn enter(core: &mut Core, key: Key, number: UserId, name: &str, rooms: &[String]) {
-    super::deliver::hand_out(core);
-    core.hub.connect(key.slot, number, name, rooms);
+/// Lets a client in whose seats are taken.
+pub fn enter(core: &mut Core, key: Key) {
     if let Some(conn) = core.table.get(key) {
         conn.state = State::Connected;
-        // Entering may be long work: one client gets to do it once in a turn.
-        conn.pause = Pause::Sending;
     }
     let text = format!("40{{\"sid\":\"{}\"}}", ids::session_id());
     core.push_with(key, |out| frame::text(&[text.as_bytes()], out));
 }
 
-fn refuse(core: &mut Core, key: Key, message: &str) {
+/// Tells a client that it is not let in; it may try again.
+pub fn refuse(core: &mut Core, key: Key, message: &str) {
     let text = format!("44{{\"message\":\"{message}\"}}");
     core.push_with(key, |out| frame::text(&[text.as_bytes()], out));
 }

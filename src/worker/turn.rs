@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::core::{App, Core, LINK};
 use super::outbox::Flush;
 use super::table::{Key, Pause, State};
-use super::{answers, history, session, websocket};
+use super::{answers, entry, history, session, websocket};
 
 /// Connections the poll reports at a time.
 const EVENTS: usize = 1024;
@@ -44,7 +44,9 @@ pub async fn run(app: App) -> std::io::Result<()> {
         loop {
             let (more, reads) = {
                 let mut core = app.core.lock();
-                (turn.take(&mut core)?, std::mem::take(&mut core.history))
+                let more = turn.take(&mut core)?;
+                entry::go_on(&app, &mut core);
+                (more, std::mem::take(&mut core.history))
             };
             for read in reads {
                 history::start(&app, read);

@@ -30,8 +30,11 @@ fn answers(host: &Host) -> String {
     let page = Page { after: None, limit: 10 };
     let mut all = format!("{:?}", reader.rooms_of(1, page).unwrap());
     for number in [1, 5, 150, 300, 301] {
-        all +=
-            &format!("{:?}{:?}", reader.user_by_number(number).unwrap(), reader.room_ids_of(number).unwrap());
+        all += &format!(
+            "{:?}{:?}",
+            reader.user_by_number(number).unwrap(),
+            reader.room_ids_of(number, 0, 1_000).unwrap()
+        );
         all += &format!("{:?}", reader.user_by_name(&format!("user {number}")).unwrap());
     }
     all

@@ -73,7 +73,10 @@ fn lists_come_in_order_and_in_pages() {
         worker.change(invite(room, 1, &["bob"])).unwrap();
     }
     let reader = Reader::open(host.data_dir()).unwrap();
-    assert_eq!(reader.room_ids_of(2).unwrap(), ["c", "a", "d"]);
+    let ids = reader.room_ids_of(2, 0, 2).unwrap();
+    assert_eq!(ids.room_ids, ["a", "c"]);
+    let rest = reader.room_ids_of(2, ids.next.unwrap(), 2).unwrap();
+    assert_eq!((rest.room_ids, rest.next), (vec!["d".to_owned()], None));
     let mut page = Page { after: None, limit: 2 };
     let first = reader.rooms_of(2, page).unwrap();
     page.after = Some(first[1].key);

@@ -9,6 +9,7 @@ mod messages;
 mod new_rooms;
 mod openapi;
 mod operator;
+mod participants;
 mod rooms;
 
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/chatrooms/{room_id}/invite", post(rooms::invite))
         .route("/api/chatrooms/{room_id}/join", post(rooms::join))
         .route("/api/chatrooms/{room_id}/leave", post(rooms::leave))
+        .route("/api/chatrooms/{room_id}/participants", get(participants::participants))
         .route("/api/chatrooms/{room_id}/messages", get(messages::history))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))

@@ -19,6 +19,7 @@ use super::caller::Caller;
 use super::rooms::{invalid, names};
 use crate::chat::{Refusal, rules};
 use crate::config;
+use crate::index::PARTICIPANTS_SHOWN;
 use crate::link::frame::{Change, NewRoom, Outcome};
 use crate::wire::object::Object;
 
@@ -60,8 +61,10 @@ pub struct RoomBatch {
 pub struct CreatedRoom {
     room_id: String,
     name: String,
-    /// The creator first.
+    /// The first 1,000, the creator before all.
     participants: Vec<String>,
+    /// How many there are.
+    participant_count: usize,
 }
 
 /// A room of a batch that was refused.
@@ -122,7 +125,11 @@ pub async fn create(
 
 impl From<NewRoom> for CreatedRoom {
     fn from(room: NewRoom) -> CreatedRoom {
-        CreatedRoom { room_id: room.room_id, name: room.name, participants: room.participants }
+        let NewRoom { room_id, name, mut participants, .. } = room;
+        let participant_count = participants.len();
+        participants.truncate(PARTICIPANTS_SHOWN);
+        participants.shrink_to_fit();
+        CreatedRoom { room_id, name, participants, participant_count }
     }
 }
 

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{accounts, messages, new_rooms, rooms};
+use super::{accounts, messages, new_rooms, participants, rooms};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use super::{accounts, messages, new_rooms, rooms};
         rooms::invite,
         rooms::join,
         rooms::leave,
+        participants::participants,
         messages::history,
     ),
     modifiers(&Token)

@@ -41,8 +41,9 @@ pub struct ListedRoom {
     room_id: String,
     name: String,
     open: bool,
-    /// The first 1,000.
+    /// The first 1,000; when the answer has named 100,000 for other rooms, the first 10.
     participants: Vec<String>,
+    /// How many there are; `/participants` names them all.
     participant_count: u64,
     created_by: String,
     /// RFC 3339.
@@ -53,10 +54,13 @@ pub struct ListedRoom {
 
 /// Answer of `invite`.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Invited {
     message: String,
     /// The room's participants, the first 1,000.
     participants: Vec<String>,
+    /// How many there are; `/participants` names them all.
+    participant_count: u64,
 }
 
 /// Answer of `join`.
@@ -174,8 +178,11 @@ pub async fn invite(
     let invite = Change::Invite { room_id: known_length(&room_id)?, by: caller.number, participants };
     change(&rest.app, invite).await?;
     let room = reader::read(&rest.app, move |index| index.room(&room_id)).await?;
-    let participants = room.map(|room| room.participants).unwrap_or_default();
-    Ok((StatusCode::OK, Json(Invited { message: "Participants invited".to_owned(), participants })))
+    // Gone already: whoever was in it has left meanwhile.
+    let (participants, participant_count) =
+        room.map(|room| (room.participants, room.participant_count)).unwrap_or_default();
+    let message = "Participants invited".to_owned();
+    Ok((StatusCode::OK, Json(Invited { message, participants, participant_count })))
 }
 
 /// Enters an open room.
@@ -199,6 +206,6 @@ pub async fn leave(State(rest): State<Rest>, caller: Caller, Named(room_id): Nam
 }
 
 /// An id over the limit belongs to no room.
-fn known_length(room_id: &str) -> Result<String, Refusal> {
+pub fn known_length(room_id: &str) -> Result<String, Refusal> {
     if room_id.len() > rules::ROOM_ID_BYTES { Err(Refusal::room_not_found()) } else { Ok(room_id.to_owned()) }
 }
