@@ -11,6 +11,8 @@ pub enum Code {
     InvalidJson,
     /// The body is larger than its limit.
     BodyTooLarge,
+    /// The body did not arrive in time.
+    RequestTimeout,
     /// No token, or one that is forged, expired or of a user that is not there.
     Unauthorized,
     /// The name or the password is wrong; deliberately the same for both.
@@ -54,6 +56,7 @@ impl Code {
             Code::InvalidRequest => "INVALID_REQUEST",
             Code::InvalidJson => "INVALID_JSON",
             Code::BodyTooLarge => "BODY_TOO_LARGE",
+            Code::RequestTimeout => "REQUEST_TIMEOUT",
             Code::Unauthorized => "UNAUTHORIZED",
             Code::InvalidCredentials => "INVALID_CREDENTIALS",
             Code::UsernameTaken => "USERNAME_TAKEN",

@@ -45,6 +45,11 @@ pub(super) fn mistakes(config: &Config, places: &Places) -> Vec<Mistake> {
         let text = format!("\"open\" lets anybody be anybody, and other hosts can reach {public}; ");
         add("auth.mode", text + "listen on loopback only, or set auth.allow_open_on_public = true");
     }
+    let limits = &config.limits;
+    if limits.body_bytes_per_worker < limits.body_bytes {
+        let text = format!("expected at least limits.body_bytes, which is {}", limits.body_bytes);
+        add("limits.body_bytes_per_worker", text);
+    }
     let argon2 = config.auth.argon2;
     if argon2.memory_kib < argon2.parallelism.saturating_mul(8) {
         let least = argon2.parallelism.saturating_mul(8);

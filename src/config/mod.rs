@@ -202,6 +202,13 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Bytes of one REST body.
     pub body_bytes: usize,
+    /// Bytes of REST bodies in one worker's memory, each until its call is answered; more are
+    /// `OVERLOADED`. At least `body_bytes`.
+    pub body_bytes_per_worker: usize,
+    /// How long a REST body may take, beside what its size takes at `body_bytes_per_second`.
+    pub body_timeout: Duration,
+    /// Slowest pace of a REST body that takes longer than `body_timeout`.
+    pub body_bytes_per_second: usize,
 }
 
 /// `[challenge]`
@@ -292,6 +299,9 @@ impl Default for Limits {
             outgoing_bytes_per_connection: 1 << 20,
             handshake_timeout: Duration::from_secs(10),
             body_bytes: 100 << 20,
+            body_bytes_per_worker: 256 << 20,
+            body_timeout: Duration::from_secs(10),
+            body_bytes_per_second: 64 << 10,
         }
     }
 }

@@ -121,6 +121,9 @@ fn limits(s: &mut Section<'_, '_>, limits: &mut Limits) {
     s.number("outgoing_bytes_per_connection", bytes.clone(), &mut limits.outgoing_bytes_per_connection);
     s.duration("handshake_timeout", 100 * MS..=10 * MINUTE, &mut limits.handshake_timeout);
     s.number("body_bytes", bytes, &mut limits.body_bytes);
+    s.number("body_bytes_per_worker", SMALLEST_BYTES..=64 * LARGEST_BYTES, &mut limits.body_bytes_per_worker);
+    s.duration("body_timeout", 100 * MS..=10 * MINUTE, &mut limits.body_timeout);
+    s.number("body_bytes_per_second", 1..=LARGEST_BYTES, &mut limits.body_bytes_per_second);
 }
 
 fn challenge(s: &mut Section<'_, '_>, challenge: &mut Challenge) {

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
+use super::http::LAST_WORDS;
 use super::hub::Hub;
 use super::table::{Conn, Key, Pause, State, Table};
 use super::token::Tokens;
@@ -26,7 +27,7 @@ use crate::wire::frame::{self, close_code};
 /// The poll's token of the link; connections use their slot.
 pub const LINK: Token = Token(usize::MAX);
 
-/// Longest time a closed connection may take to read its last bytes.
+/// Longest time a closed connection may take to read its last bytes; [`LAST_WORDS`] in a drain.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What tasks share.
@@ -152,7 +153,8 @@ impl Core {
         if matches!(conn.state, State::Closing { .. }) {
             return false;
         }
-        let deadline = Instant::now() + LINGER;
+        let linger = if self.draining { LAST_WORDS } else { LINGER };
+        let deadline = Instant::now() + linger;
         conn.state = State::Closing { deadline };
         conn.pause = Pause::No;
         conn.unread = Vec::new();
@@ -167,6 +169,18 @@ impl Core {
         self.hub.disconnect(key.slot);
         self.schedule(key);
         true
+    }
+
+    /// No new connections any more, and those on their way out get less time for it.
+    pub fn start_draining(&mut self) {
+        self.draining = true;
+        let latest = Instant::now() + LAST_WORDS;
+        for key in self.table.keys() {
+            if let Some(Conn { state: State::Closing { deadline }, .. }) = self.table.get(key) {
+                *deadline = latest.min(*deadline);
+                self.schedule(key);
+            }
+        }
     }
 
     /// Sees to it that the wheel hands the connection out at its next deadline.

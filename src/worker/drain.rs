@@ -20,9 +20,10 @@ const SPREAD: f64 = 0.5;
 pub async fn drain(app: &App, http: &Open) {
     let start = Instant::now();
     let timeout = app.config.drain_timeout;
-    app.core.lock().draining = true;
     let per_step = {
-        let connections = app.core.lock().table.len();
+        let mut core = app.core.lock();
+        core.start_draining();
+        let connections = core.table.len();
         let steps = (timeout.as_secs_f64() * SPREAD / STEP.as_secs_f64()).max(1.0);
         #[expect(
             clippy::cast_possible_truncation,

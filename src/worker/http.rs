@@ -1,11 +1,13 @@
 //! Accepts connections and speaks HTTP until they ask for something else.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,18 +18,37 @@ use crate::config::Config;
 /// Pause after the kernel refuses to accept (mostly: too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// HTTP connections that are not (yet) in the table.
+/// How long a client is waited for once the worker ends: for the rest of its request, or until it has
+/// taken the rest of its answer.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Something that is counted while it is there.
 #[derive(Clone, Default)]
 pub struct Open(Arc<AtomicUsize>);
+
+/// One of them; gone when dropped, however its task ends.
+struct Counted(Arc<AtomicUsize>);
 
 impl Open {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn one_more(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.0.clone())
+    }
 }
 
-/// Accepts until `stop` turns true, then gives the socket back to the kernel.
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts until `stop` turns true, then gives the socket back to the kernel. `open` counts the
+/// connections that are not (yet) in the table.
 pub async fn accept(
     listener: TcpListener,
     router: Router,
@@ -35,7 +56,7 @@ pub async fn accept(
     open: Open,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(config.limits.handshake_timeout);
     loop {
@@ -45,7 +66,7 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, _)) if open.count() < config.limits.connections_per_worker => {
-                serve(stream, &http, service.clone(), open.clone(), stop.clone());
+                tokio::spawn(serve(stream, http.clone(), router.clone(), open.one_more(), stop.clone()));
             }
             // Dropping the stream closes it: the client sees that it is not wanted now.
             Ok(_) => tracing::warn!("closed a new connection: too many are open"),
@@ -57,40 +78,59 @@ pub async fn accept(
     }
 }
 
-fn serve(
+async fn serve(
     stream: TcpStream,
-    http: &http1::Builder,
-    service: TowerToHyperService<Router>,
-    open: Open,
+    http: http1::Builder,
+    router: TowerToHyperService<Router>,
+    _open: Counted,
     mut stop: watch::Receiver<bool>,
 ) {
     // Without it a small answer may wait for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a client left before its first request");
     }
-    open.0.fetch_add(1, Ordering::Relaxed);
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::spawn(async move {
-        let mut connection = std::pin::pin!(connection);
-        let stopped = tokio::select! {
-            served = connection.as_mut() => Some(served),
-            () = stopping(&mut stop) => None,
-        };
-        let served = match stopped {
-            Some(served) => served,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP connection ended with an error");
+    let answering = Open::default();
+    let service = service_fn(|request| {
+        let answering = answering.one_more();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            drop(answering);
+            answer
         }
-        open.0.fetch_sub(1, Ordering::Relaxed);
     });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stopping(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            finish(connection, &answering).await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection ended with an error");
+    }
+}
+
+/// Lets a connection come to its end, as long as the server is what it waits for. A client that is
+/// slow to say or to take something gets [`LAST_WORDS`].
+async fn finish<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    answering: &Open,
+) -> hyper::Result<()> {
+    const STEP: Duration = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    while waited < LAST_WORDS {
+        match tokio::time::timeout(STEP, connection.as_mut()).await {
+            Ok(served) => return served,
+            Err(_) if answering.count() > 0 => waited = Duration::ZERO,
+            Err(_) => waited += STEP,
+        }
+    }
+    Ok(())
 }
 
 /// Returns when the worker is told to stop, or when nobody could tell it any more.
-async fn stopping(stop: &mut watch::Receiver<bool>) {
+pub async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -114,9 +114,9 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
 
 async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {
     let passwords = password::Passwords::start(app.config.auth.argon2)?;
-    let router = api::router(api::Rest::new(app.clone(), passwords));
-    let open = http::Open::default();
     let (stop, stopped) = watch::channel(false);
+    let router = api::router(api::Rest::new(app.clone(), passwords, stopped.clone()));
+    let open = http::Open::default();
     let turns = tokio::spawn(turn::run(app.clone()));
     welcomed(&app).await;
     for listener in listeners {

@@ -119,7 +119,8 @@ pub fn user(login: &Value) -> User {
     }
 }
 
-fn answer(bytes: &[u8]) -> Answer {
+/// An answer out of its bytes.
+pub fn answer(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);

@@ -3,6 +3,7 @@
 //! | file | the story |
 //! |---|---|
 //! | [`accounts`] | signing up and logging in, one by one and in batches |
+//! | [`bodies`] | bodies that come too slowly, never, or too many at once |
 //! | [`callers`] | tokens that are good and tokens that are not |
 //! | [`rooms`] | rooms: made, listed, entered and left |
 //! | [`history`] | what was said, read again, also after a restart |
@@ -14,6 +15,7 @@
 mod common;
 
 mod accounts;
+mod bodies;
 mod callers;
 mod history;
 mod operators;

@@ -4,14 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::answers::internal;
 use super::super::core::App;
 use super::super::password::Urgency;
 use super::Rest;
-use super::answer::{ApiError, Body, Problem, change, entries};
+use super::answer::{ApiError, Problem, change};
+use super::body::Body;
+use super::fields::{Field, entries};
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
@@ -28,10 +29,10 @@ type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 pub struct Credentials {
     #[serde(default)]
     #[schema(value_type = String, max_length = 100)]
-    username: Value,
+    username: Field,
     #[serde(default)]
     #[schema(value_type = String, max_length = 1024)]
-    password: Value,
+    password: Field,
 }
 
 /// A batch of them, at most 100,000.
@@ -60,9 +61,9 @@ pub struct CreatedUser {
 /// An entry of a batch that was refused.
 #[derive(Serialize, ToSchema)]
 pub struct RefusedUser {
-    /// The name as it came.
+    /// The name as it came; `null` for an array or an object.
     #[schema(value_type = String)]
-    username: Value,
+    username: Field,
     error: String,
 }
 
@@ -94,7 +95,7 @@ pub struct LoginBatchAnswer {
 impl Credentials {
     fn take(self) -> Result<(String, String), Refusal> {
         match (self.username, self.password) {
-            (Value::String(username), Value::String(password)) => {
+            (Field::Text(username), Field::Text(password)) => {
                 rules::username(&username)?;
                 rules::password(&password)?;
                 Ok((username, password))
@@ -104,7 +105,7 @@ impl Credentials {
     }
 
     /// The name as it came, for naming it in an error.
-    fn shown(&self) -> Value {
+    fn shown(&self) -> Field {
         self.username.clone()
     }
 }
@@ -112,7 +113,7 @@ impl Credentials {
 /// Creates one user.
 #[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", request_body = Credentials,
     responses((status = 201, body = SignedUp), (status = 400, body = Problem), (status = 409, body = Problem)))]
-pub async fn signup(State(rest): State<Rest>, Body(asked): Body<Credentials>) -> Answer<SignedUp> {
+pub async fn signup(State(rest): State<Rest>, Body(asked, _memory): Body<Credentials>) -> Answer<SignedUp> {
     let (username, password) = asked.take()?;
     let taken = || Refusal::new(Code::UsernameTaken, "Username already exists");
     if user_by_name(&rest.app, &username)?.is_some() {
@@ -135,7 +136,7 @@ pub async fn signup(State(rest): State<Rest>, Body(asked): Body<Credentials>) ->
     responses((status = 201, body = SignupBatchAnswer), (status = 400, body = Problem)))]
 pub async fn signup_batch(
     State(rest): State<Rest>,
-    Body(batch): Body<UserBatch>,
+    Body(batch, _memory): Body<UserBatch>,
 ) -> Answer<SignupBatchAnswer> {
     check_size(batch.users.len())?;
     let (mut created, mut errors) = (Vec::new(), Vec::new());
@@ -177,7 +178,9 @@ async fn signup_step(
     for (username, outcome) in names.into_iter().zip(create(&rest.app, users).await?) {
         match outcome {
             Ok(id) => created.push(CreatedUser { username, id }),
-            Err(refusal) => errors.push(RefusedUser { username: username.into(), error: refusal.message }),
+            Err(refusal) => {
+                errors.push(RefusedUser { username: Field::Text(username), error: refusal.message })
+            }
         }
     }
     Ok(())
@@ -186,7 +189,7 @@ async fn signup_step(
 /// Gives a token for a name and a password.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts", request_body = Credentials,
     responses((status = 200, body = LoggedIn), (status = 400, body = Problem), (status = 401, body = Problem)))]
-pub async fn login(State(rest): State<Rest>, Body(asked): Body<Credentials>) -> Answer<LoggedIn> {
+pub async fn login(State(rest): State<Rest>, Body(asked, _memory): Body<Credentials>) -> Answer<LoggedIn> {
     let (username, password) = asked.take()?;
     let user = user_by_name(&rest.app, &username)?;
     let stored = user.as_ref().map(|user| user.password.clone());
@@ -200,7 +203,10 @@ pub async fn login(State(rest): State<Rest>, Body(asked): Body<Credentials>) -> 
 /// Gives tokens for many names and passwords.
 #[utoipa::path(post, path = "/api/auth/login-batch", tag = "accounts", request_body = UserBatch,
     responses((status = 200, body = LoginBatchAnswer), (status = 400, body = Problem)))]
-pub async fn login_batch(State(rest): State<Rest>, Body(batch): Body<UserBatch>) -> Answer<LoginBatchAnswer> {
+pub async fn login_batch(
+    State(rest): State<Rest>,
+    Body(batch, _memory): Body<UserBatch>,
+) -> Answer<LoginBatchAnswer> {
     check_size(batch.users.len())?;
     let (mut results, mut errors) = (Vec::new(), Vec::new());
     let mut users = batch.users.into_iter().peekable();
@@ -221,7 +227,7 @@ pub async fn login_batch(State(rest): State<Rest>, Body(batch): Body<UserBatch>)
         for ((username, user), right) in found.into_iter().zip(right) {
             match user.filter(|_| right) {
                 Some(user) => results.push(logged_in(&rest.app, user)?),
-                None => errors.push(RefusedUser { username: username.into(), error: wrong().message }),
+                None => errors.push(RefusedUser { username: Field::Text(username), error: wrong().message }),
             }
         }
     }

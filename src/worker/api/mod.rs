@@ -4,7 +4,9 @@
 
 mod accounts;
 mod answer;
+mod body;
 pub mod caller;
+mod fields;
 mod messages;
 mod new_rooms;
 mod openapi;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{any, get, post};
+use tokio::sync::watch;
 
 use super::core::App;
 use super::password::Passwords;
@@ -34,12 +37,15 @@ pub struct Rest {
     pub passwords: Passwords,
     /// What is known of the whole host.
     pub supervisor: Arc<operator::Supervisor>,
+    /// How bodies come in.
+    pub bodies: body::Bodies,
 }
 
 impl Rest {
-    /// What the handlers of one worker share.
-    pub fn new(app: App, passwords: Passwords) -> Rest {
-        Rest { app, passwords, supervisor: Arc::default() }
+    /// What the handlers of one worker share; it ends when `stop` turns true.
+    pub fn new(app: App, passwords: Passwords, stop: watch::Receiver<bool>) -> Rest {
+        let bodies = body::Bodies::new(&app.config.limits, stop);
+        Rest { app, passwords, supervisor: Arc::default(), bodies }
     }
 }
 

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::answers::internal;
@@ -14,9 +13,11 @@ use super::super::core::App;
 use super::super::ids;
 use super::Rest;
 use super::accounts::unexpected;
-use super::answer::{ApiError, Body, Problem, change, entries};
+use super::answer::{ApiError, Problem, change};
+use super::body::Body;
 use super::caller::Caller;
-use super::rooms::{invalid, names};
+use super::fields::{Field, Names, entries};
+use super::rooms::invalid;
 use crate::chat::{Refusal, rules};
 use crate::config;
 use crate::index::PARTICIPANTS_SHOWN;
@@ -36,15 +37,15 @@ type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 pub struct WantedRoom {
     #[serde(default)]
     #[schema(value_type = String, max_length = 200)]
-    name: Value,
+    name: Field,
     /// User names beside the caller's.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
-    participants: Value,
+    participants: Names,
     /// Anybody may join.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
-    open: Value,
+    open: Field,
 }
 
 /// A batch of them, at most 100,000.
@@ -70,9 +71,9 @@ pub struct CreatedRoom {
 /// A room of a batch that was refused.
 #[derive(Serialize, ToSchema)]
 pub struct RefusedRoom {
-    /// The name as it came.
+    /// The name as it came; `null` for an array or an object.
     #[schema(value_type = String)]
-    name: Value,
+    name: Field,
     error: String,
 }
 
@@ -87,19 +88,17 @@ pub struct RoomBatchAnswer {
 impl WantedRoom {
     /// The room with its whole list of participants: the creator first, nobody twice.
     fn take(self, creator: &str) -> Result<NewRoom, Refusal> {
-        let Value::String(name) = self.name else {
+        let Field::Text(name) = self.name else {
             return Err(invalid("name is required, as a string"));
         };
         rules::room_name(&name)?;
         let open = match self.open {
-            Value::Null => false,
-            Value::Bool(open) => open,
+            Field::Null => false,
+            Field::Flag(open) => open,
             _ => return Err(invalid("open must be true or false")),
         };
         let mut participants = vec![creator.to_owned()];
-        if !self.participants.is_null() {
-            participants.append(&mut names(self.participants)?);
-        }
+        participants.extend(self.participants.take()?.unwrap_or_default());
         let mut seen = HashSet::new();
         participants.retain(|name| seen.insert(name.clone()));
         Ok(NewRoom { room_id: ids::room_id(), name, participants, open })
@@ -112,7 +111,7 @@ impl WantedRoom {
 pub async fn create(
     State(rest): State<Rest>,
     caller: Caller,
-    Body(wanted): Body<WantedRoom>,
+    Body(wanted, _memory): Body<WantedRoom>,
 ) -> Answer<CreatedRoom> {
     let room = wanted.take(&caller.username)?;
     let mut outcomes = create_rooms(&rest.app, &caller, vec![room]).await?;
@@ -140,7 +139,7 @@ impl From<NewRoom> for CreatedRoom {
 pub async fn create_batch(
     State(rest): State<Rest>,
     caller: Caller,
-    Body(batch): Body<RoomBatch>,
+    Body(batch, _memory): Body<RoomBatch>,
 ) -> Answer<RoomBatchAnswer> {
     if batch.rooms.len() > config::BATCH_ENTRIES {
         return Err(invalid(&format!("a call carries at most {} entries", config::BATCH_ENTRIES)).into());
@@ -176,7 +175,7 @@ async fn create_step(
     for (room, outcome) in create_rooms(app, caller, step).await? {
         match outcome {
             Ok(()) => made.push(room.into()),
-            Err(refusal) => errors.push(RefusedRoom { name: room.name.into(), error: refusal.message }),
+            Err(refusal) => errors.push(RefusedRoom { name: Field::Text(room.name), error: refusal.message }),
         }
     }
     Ok(())

@@ -5,13 +5,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::reader;
 use super::Rest;
-use super::answer::{ApiError, Asked, Body, Named, Problem, change, sync};
+use super::answer::{ApiError, Asked, Named, Problem, change, sync};
+use super::body::Body;
 use super::caller::Caller;
+use super::fields::Names;
 use crate::chat::{Code, Refusal, rules};
 use crate::index::{Page, RoomInfo};
 use crate::journal::stamp::Stamp;
@@ -31,7 +32,7 @@ pub struct Invitation {
     /// User names.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
-    participants: Value,
+    participants: Names,
 }
 
 /// One of the caller's rooms.
@@ -80,22 +81,6 @@ pub struct Left {
 /// A field is not what it has to be.
 pub fn invalid(message: &str) -> Refusal {
     Refusal::new(Code::InvalidRequest, message)
-}
-
-/// User names out of a JSON array.
-pub fn names(participants: Value) -> Result<Vec<String>, Refusal> {
-    let Value::Array(listed) = participants else {
-        return Err(invalid("participants must be an array of user names"));
-    };
-    if listed.len() > rules::PARTICIPANTS_PER_CALL {
-        return Err(invalid(&format!("participants must not exceed {}", rules::PARTICIPANTS_PER_CALL)));
-    }
-    let text = |name: Value| match name {
-        // A longer name belongs to nobody; cut short, so does what is left of it.
-        Value::String(name) => Ok(name.chars().take(rules::USERNAME_CHARS + 1).collect()),
-        _ => Err(invalid("participants must be an array of user names")),
-    };
-    listed.into_iter().map(text).collect()
 }
 
 /// Paging of the list.
@@ -169,9 +154,9 @@ pub async fn invite(
     State(rest): State<Rest>,
     caller: Caller,
     Named(room_id): Named,
-    Body(invitation): Body<Invitation>,
+    Body(invitation, _memory): Body<Invitation>,
 ) -> Answer<Invited> {
-    let participants = names(invitation.participants)?;
+    let participants = invitation.participants.take()?.ok_or_else(Names::wrong)?;
     if participants.is_empty() {
         return Err(invalid("participants must name somebody").into());
     }
