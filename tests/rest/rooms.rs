@@ -162,3 +162,31 @@ fn inviting_joining_and_leaving() {
     }
     server.stop();
 }
+
+/// What was stored before stays stored and is told, and so is what comes behind.
+#[test]
+fn a_step_of_a_batch_that_is_refused_is_told_entry_by_entry() {
+    let mut server = Server::start(&Options::default());
+    let alice = server.new_users("alice", 1).remove(0);
+    // More than the storage writer takes at a time.
+    let names = vec!["🎉".repeat(100); 45_000];
+    let mut names: Vec<String> = names.into_iter().zip(0..).map(|(name, at)| format!("{at}{name}")).collect();
+    names.iter_mut().for_each(|name| *name = name.chars().take(100).collect());
+    let huge = json!({"name": "huge", "participants": names});
+    let refused = server.post("/api/chatrooms-batch", Some(&alice), &json!({"rooms": [huge, huge]}));
+    assert_eq!(refused.outcome(), "413 BODY_TOO_LARGE", "nothing stored, nothing else to say");
+    assert_eq!(server.post("/api/chatrooms", Some(&alice), &huge).outcome(), "413 BODY_TOO_LARGE");
+
+    let mut rooms: Vec<Value> = (0..600).map(|at| json!({"name": format!("r{at}")})).collect();
+    rooms.insert(550, huge);
+    let batch = server.post("/api/chatrooms-batch", Some(&alice), &json!({"rooms": rooms}));
+    assert_eq!(batch.status, 201, "{batch:?}");
+    let errors = batch.body["errors"].as_array().expect("errors");
+    assert_eq!((errors.len(), &errors[0]["name"]), (1, &json!("huge")));
+    assert!(errors[0]["error"].as_str().is_some_and(|text| text.contains("too large")), "{errors:?}");
+    let created = batch.body["created"].as_array().expect("created");
+    let names: Vec<&str> = created.iter().filter_map(|room| room["name"].as_str()).collect();
+    assert_eq!(names, (0..600).map(|at| format!("r{at}")).collect::<Vec<_>>(), "order kept");
+    assert_eq!(server.get("/api/chatrooms", Some(&alice)).body.as_array().map(Vec::len), Some(600));
+    server.stop();
+}

@@ -13,6 +13,7 @@ use super::Rest;
 use super::answer::{ApiError, Problem, change};
 use super::body::Body;
 use super::fields::{Field, entries};
+use super::steps::Steps;
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
@@ -131,7 +132,7 @@ pub async fn signup(State(rest): State<Rest>, Body(asked, _memory): Body<Credent
     }
 }
 
-/// Creates many users; one that is refused does not hinder the next.
+/// Creates many users; one that is refused does not hinder the next, and what was created stays.
 #[utoipa::path(post, path = "/api/auth/signup-batch", tag = "accounts", request_body = UserBatch,
     responses((status = 201, body = SignupBatchAnswer), (status = 400, body = Problem)))]
 pub async fn signup_batch(
@@ -139,24 +140,26 @@ pub async fn signup_batch(
     Body(batch, _memory): Body<UserBatch>,
 ) -> Answer<SignupBatchAnswer> {
     check_size(batch.users.len())?;
-    let (mut created, mut errors) = (Vec::new(), Vec::new());
+    let (mut created, mut errors, mut steps) = (Vec::new(), Vec::new(), Steps::default());
     let mut users = batch.users.into_iter().peekable();
     while users.peek().is_some() {
-        let step: Vec<Credentials> = users.by_ref().take(STEP).map(|Object(user)| user).collect();
-        signup_step(&rest, step, &mut created, &mut errors).await?;
+        let asked: Vec<Credentials> = users.by_ref().take(STEP).map(|Object(user)| user).collect();
+        signup_step(&rest, asked, &mut steps, &mut created, &mut errors).await;
     }
+    steps.outcome()?;
     let message = format!("{} users created", created.len());
     Ok((StatusCode::CREATED, Json(SignupBatchAnswer { message, created, errors })))
 }
 
 async fn signup_step(
     rest: &Rest,
-    step: Vec<Credentials>,
+    asked: Vec<Credentials>,
+    steps: &mut Steps,
     created: &mut Vec<CreatedUser>,
     errors: &mut Vec<RefusedUser>,
-) -> Result<(), ApiError> {
+) {
     let (mut names, mut passwords) = (Vec::new(), Vec::new());
-    for asked in step {
+    for asked in asked {
         let shown = asked.shown();
         match asked.take() {
             Ok((username, password)) => {
@@ -166,24 +169,41 @@ async fn signup_step(
             Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
         }
     }
+    if names.is_empty() {
+        return;
+    }
+    let refused = |username, message| RefusedUser { username: Field::Text(username), error: message };
+    match hash_and_create(rest, &names, &passwords).await {
+        Ok(outcomes) => {
+            steps.answered();
+            for (username, outcome) in names.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(id) => created.push(CreatedUser { username, id }),
+                    Err(refusal) => errors.push(refused(username, refusal.message)),
+                }
+            }
+        }
+        Err(refusal) => {
+            errors.extend(names.into_iter().map(|name| refused(name, refusal.message.clone())));
+            steps.refused(refusal);
+        }
+    }
+}
+
+async fn hash_and_create(
+    rest: &Rest,
+    names: &[String],
+    passwords: &[String],
+) -> Result<Vec<Result<UserId, Refusal>>, Refusal> {
     let mut users = Vec::with_capacity(names.len());
-    let mut names = names.into_iter();
+    let mut names = names.iter();
     for chunk in passwords.chunks(rest.passwords.chunk) {
         for hash in rest.passwords.hash(chunk.to_vec(), Urgency::Bulk).await? {
-            let username = names.next().ok_or_else(internal)?;
+            let username = names.next().ok_or_else(internal)?.clone();
             users.push(NewUser { username, password: hash.ok_or_else(internal)? });
         }
     }
-    let names: Vec<String> = users.iter().map(|user| user.username.clone()).collect();
-    for (username, outcome) in names.into_iter().zip(create(&rest.app, users).await?) {
-        match outcome {
-            Ok(id) => created.push(CreatedUser { username, id }),
-            Err(refusal) => {
-                errors.push(RefusedUser { username: Field::Text(username), error: refusal.message })
-            }
-        }
-    }
-    Ok(())
+    Ok(create(&rest.app, users).await?)
 }
 
 /// Gives a token for a name and a password.

@@ -34,6 +34,12 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Refusal {
+        error.0
+    }
+}
+
 impl From<crate::index::IndexError> for ApiError {
     fn from(error: crate::index::IndexError) -> ApiError {
         ApiError(index_failed(&error))

@@ -13,6 +13,7 @@ mod openapi;
 mod operator;
 mod participants;
 mod rooms;
+mod steps;
 
 use std::sync::Arc;
 

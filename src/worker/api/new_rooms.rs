@@ -18,6 +18,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::fields::{Field, Names, entries};
 use super::rooms::invalid;
+use super::steps::Steps;
 use crate::chat::{Refusal, rules};
 use crate::config;
 use crate::index::PARTICIPANTS_SHOWN;
@@ -27,7 +28,7 @@ use crate::wire::object::Object;
 /// Rooms in one step of a batch call.
 const STEP_ROOMS: usize = 500;
 
-/// Participants named in one step of a batch call: bounds the frame to the storage writer.
+/// Participants named in one step of a batch call, unless a single room names more.
 const STEP_PARTICIPANTS: usize = 20_000;
 
 type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
@@ -132,7 +133,7 @@ impl From<NewRoom> for CreatedRoom {
     }
 }
 
-/// Creates many rooms; one that is refused does not hinder the next.
+/// Creates many rooms; one that is refused does not hinder the next, and what was created stays.
 #[utoipa::path(post, path = "/api/chatrooms-batch", tag = "rooms", request_body = RoomBatch,
     security(("token" = [])),
     responses((status = 201, body = RoomBatchAnswer), (status = 400, body = Problem), (status = 401, body = Problem)))]
@@ -144,23 +145,28 @@ pub async fn create_batch(
     if batch.rooms.len() > config::BATCH_ENTRIES {
         return Err(invalid(&format!("a call carries at most {} entries", config::BATCH_ENTRIES)).into());
     }
-    let (mut made, mut errors) = (Vec::new(), Vec::new());
+    let (mut made, mut errors, mut steps) = (Vec::new(), Vec::new(), Steps::default());
     let (mut step, mut participants) = (Vec::new(), 0);
     for Object(wanted) in batch.rooms {
         let shown = wanted.name.clone();
-        match wanted.take(&caller.username) {
-            Ok(room) => {
-                participants += room.participants.len();
-                step.push(room);
+        let room = match wanted.take(&caller.username) {
+            Ok(room) => room,
+            Err(refusal) => {
+                errors.push(RefusedRoom { name: shown, error: refusal.message });
+                continue;
             }
-            Err(refusal) => errors.push(RefusedRoom { name: shown, error: refusal.message }),
-        }
-        if step.len() >= STEP_ROOMS || participants >= STEP_PARTICIPANTS {
-            create_step(&rest.app, &caller, std::mem::take(&mut step), &mut made, &mut errors).await?;
+        };
+        // A room that is too large for a step is alone in it, and refused alone.
+        if step.len() >= STEP_ROOMS || participants + room.participants.len() > STEP_PARTICIPANTS {
+            let rooms = std::mem::take(&mut step);
+            create_step(&rest.app, &caller, rooms, &mut steps, &mut made, &mut errors).await;
             participants = 0;
         }
+        participants += room.participants.len();
+        step.push(room);
     }
-    create_step(&rest.app, &caller, step, &mut made, &mut errors).await?;
+    create_step(&rest.app, &caller, step, &mut steps, &mut made, &mut errors).await;
+    steps.outcome()?;
     let message = format!("{} rooms created", made.len());
     Ok((StatusCode::CREATED, Json(RoomBatchAnswer { message, created: made, errors })))
 }
@@ -168,17 +174,32 @@ pub async fn create_batch(
 async fn create_step(
     app: &App,
     caller: &Caller,
-    step: Vec<NewRoom>,
+    rooms: Vec<NewRoom>,
+    steps: &mut Steps,
     made: &mut Vec<CreatedRoom>,
     errors: &mut Vec<RefusedRoom>,
-) -> Result<(), ApiError> {
-    for (room, outcome) in create_rooms(app, caller, step).await? {
-        match outcome {
-            Ok(()) => made.push(room.into()),
-            Err(refusal) => errors.push(RefusedRoom { name: Field::Text(room.name), error: refusal.message }),
+) {
+    if rooms.is_empty() {
+        return;
+    }
+    let refused = |name, message| RefusedRoom { name: Field::Text(name), error: message };
+    let names: Vec<String> = rooms.iter().map(|room| room.name.clone()).collect();
+    match create_rooms(app, caller, rooms).await {
+        Ok(outcomes) => {
+            steps.answered();
+            for (room, outcome) in outcomes {
+                match outcome {
+                    Ok(()) => made.push(room.into()),
+                    Err(refusal) => errors.push(refused(room.name, refusal.message)),
+                }
+            }
+        }
+        Err(error) => {
+            let refusal = Refusal::from(error);
+            errors.extend(names.into_iter().map(|name| refused(name, refusal.message.clone())));
+            steps.refused(refusal);
         }
     }
-    Ok(())
 }
 
 async fn create_rooms(
@@ -186,9 +207,6 @@ async fn create_rooms(
     caller: &Caller,
     rooms: Vec<NewRoom>,
 ) -> Result<Vec<(NewRoom, Result<(), Refusal>)>, ApiError> {
-    if rooms.is_empty() {
-        return Ok(Vec::new());
-    }
     match change(app, Change::CreateRooms { creator: caller.number, rooms: rooms.clone() }).await? {
         Outcome::Rooms(outcomes) => Ok(rooms.into_iter().zip(outcomes).collect()),
         other => Err(unexpected(&other)),
