@@ -227,7 +227,7 @@ impl Core {
     /// Reads on from a client whose event is answered.
     pub fn resume_reading(&mut self, key: Key) {
         if let Some(conn) = self.table.get(key) {
-            conn.pause = Pause::No;
+            conn.read_on(Instant::now() + self.config.socketio.ping_timeout);
             self.resume.push(key);
         }
     }

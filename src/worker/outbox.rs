@@ -18,6 +18,8 @@ pub struct Outbox {
     bytes: usize,
     /// Part of the first chunk is already sent.
     begun: bool,
+    /// Something was sent since [`Outbox::has_moved`] was last asked.
+    moved: bool,
 }
 
 /// How a flush went.
@@ -64,6 +66,11 @@ impl Outbox {
         self.bytes = self.chunks.iter().map(Bytes::len).sum();
     }
 
+    /// Whether the socket has taken anything of what waited since this was last asked.
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
     /// Writes what the socket takes, all waiting chunks in one call.
     ///
     /// # Errors
@@ -92,6 +99,7 @@ impl Outbox {
 
     fn advance(&mut self, mut sent: usize) {
         self.bytes -= sent;
+        self.moved |= sent > 0;
         while let Some(first) = self.chunks.front_mut() {
             if sent < first.len() {
                 first.advance(sent);

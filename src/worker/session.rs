@@ -116,7 +116,8 @@ pub fn run_deferred(core: &mut Core, key: Key) {
     if conn.unanswered > 0 || !matches!(conn.pause, Pause::Deferred(_)) {
         return;
     }
-    if let Pause::Deferred(text) = std::mem::replace(&mut conn.pause, Pause::No)
+    let pong_by = Instant::now() + core.config.socketio.ping_timeout;
+    if let Pause::Deferred(text) = conn.read_on(pong_by)
         && let Ok(packet) = socketio::decode(&text)
         && let Some(event) = Event::parse(packet.data)
     {
@@ -200,6 +201,10 @@ pub fn on_deadline(core: &mut Core, key: Key, now: Instant) {
         _ => {}
     }
     if conn.heartbeat <= now {
+        if conn.ping_sent && !conn.silence_counts() {
+            conn.heartbeat = now + ping_timeout;
+            return core.schedule(key);
+        }
         if conn.ping_sent {
             core.counters.ping_timeouts += 1;
             core.close(key, close_code::NORMAL, "ping timeout");

@@ -60,6 +60,26 @@ impl Conn {
             State::Closing { deadline } => *deadline,
         }
     }
+
+    /// Ends a pause and answers what it was. A pong may wait behind it, so one that is overdue gets
+    /// until `pong_by`.
+    pub fn read_on(&mut self, pong_by: Instant) -> Pause {
+        if self.ping_sent {
+            self.heartbeat = self.heartbeat.max(pong_by);
+        }
+        std::mem::replace(&mut self.pause, Pause::No)
+    }
+
+    /// Whether silence says something about the client: not while the server does not read from it,
+    /// unless it waits for a client that takes nothing.
+    pub fn silence_counts(&mut self) -> bool {
+        let taken = self.outbox.has_moved();
+        match self.pause {
+            Pause::No => true,
+            Pause::Sending => !taken,
+            Pause::Backlog | Pause::Deferred(_) | Pause::Answering => false,
+        }
+    }
 }
 
 /// How far a connection has come.
