@@ -43,6 +43,9 @@ pub fn password(password: &str) -> Result<(), Refusal> {
 
 /// A message's content: not empty, at most `max_chars` characters.
 pub fn content(content: &str, max_chars: usize) -> Result<(), Refusal> {
+    if content.is_empty() {
+        return Err(Refusal::new(Code::InvalidRequest, "roomId and content are required"));
+    }
     // A string has at most as many characters as bytes: most are done without counting.
     if content.len() > max_chars && content.chars().count() > max_chars {
         return Err(Refusal::new(
@@ -103,5 +106,11 @@ mod tests {
     fn content_counts_characters_not_bytes() {
         assert_eq!(content(&"🎉".repeat(10), 10), Ok(()));
         assert!(content(&"🎉".repeat(11), 10).is_err());
+    }
+
+    #[test]
+    fn content_says_something() {
+        assert_eq!(content("", 10).map_err(|r| r.message), Err("roomId and content are required".into()));
+        assert_eq!(content(" ", 10), Ok(()), "white space is for the client to judge");
     }
 }

@@ -190,3 +190,33 @@ fn a_step_of_a_batch_that_is_refused_is_told_entry_by_entry() {
     assert_eq!(server.get("/api/chatrooms", Some(&alice)).body.as_array().map(Vec::len), Some(600));
     server.stop();
 }
+
+/// An invitation that is stored is a success, however busy the reads behind it are.
+#[test]
+fn invitations_among_many_reads_all_succeed() {
+    const CALLERS: usize = 150;
+    let mut server = Server::start(&Options { workers: 1, ..Options::default() });
+    let users = server.new_users("user", 3);
+    let room = server.new_room(&users[..1], "busy");
+    let rooms: Vec<Value> =
+        (0..900).map(|at| json!({"name": format!("r{at}"), "participants": ["user1"]})).collect();
+    assert_eq!(server.post("/api/chatrooms-batch", Some(&users[0]), &json!({"rooms": rooms})).status, 201);
+    let path = format!("/api/chatrooms/{room}/invite");
+    let together = std::sync::Barrier::new(2 * CALLERS);
+    let invited: Vec<String> = std::thread::scope(|scope| {
+        let list = || {
+            together.wait();
+            let answer = server.get("/api/chatrooms", Some(&users[0])).outcome();
+            assert!(["200", "503 OVERLOADED"].contains(&answer.as_str()), "{answer}");
+        };
+        let invite = || {
+            together.wait();
+            server.post(&path, Some(&users[0]), &json!({"participants": ["user2"]})).outcome()
+        };
+        (0..CALLERS).for_each(|_| drop(scope.spawn(list)));
+        let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(invite)).collect();
+        calls.into_iter().map(|call| call.join().expect("answered")).collect()
+    });
+    assert_eq!(invited, vec!["200"; CALLERS]);
+    server.stop();
+}

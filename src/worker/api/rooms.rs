@@ -14,7 +14,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::fields::Names;
 use crate::chat::{Code, Refusal, rules};
-use crate::index::{Page, RoomInfo};
+use crate::index::{PARTICIPANTS_SHOWN, Page, RoomInfo};
 use crate::journal::stamp::Stamp;
 use crate::link::frame::Change;
 
@@ -87,7 +87,7 @@ pub fn invalid(message: &str) -> Refusal {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// 1 to 1,000.
+    /// 1 to 1,000; 1,000 if not given.
     #[param(value_type = Option<u64>)]
     limit: Option<String>,
     /// What the `x-next-cursor` header of an earlier answer said.
@@ -110,9 +110,11 @@ impl ListQuery {
     }
 }
 
-/// Lists the caller's rooms.
+/// Lists the caller's rooms, 1,000 at most: more are on the next page, whose `cursor` the header
+/// `x-next-cursor` says.
 #[utoipa::path(get, path = "/api/chatrooms", tag = "rooms", params(ListQuery), security(("token" = [])),
-    responses((status = 200, body = Vec<ListedRoom>), (status = 400, body = Problem), (status = 401, body = Problem)))]
+    responses((status = 200, body = Vec<ListedRoom>, headers(
+        ("x-next-cursor" = String, description = "`cursor` of the next page; absent on the last"))), (status = 400, body = Problem), (status = 401, body = Problem)))]
 pub async fn list(
     State(rest): State<Rest>,
     caller: Caller,
@@ -160,14 +162,25 @@ pub async fn invite(
     if participants.is_empty() {
         return Err(invalid("participants must name somebody").into());
     }
+    let invited = participants.clone();
     let invite = Change::Invite { room_id: known_length(&room_id)?, by: caller.number, participants };
     change(&rest.app, invite).await?;
-    let room = reader::read(&rest.app, move |index| index.room(&room_id)).await?;
-    // Gone already: whoever was in it has left meanwhile.
+    // Done and stored: nothing that follows can make a failure of it.
     let (participants, participant_count) =
-        room.map(|room| (room.participants, room.participant_count)).unwrap_or_default();
+        match reader::read_in_turn(&rest.app, move |index| index.room(&room_id)).await {
+            // Gone already: whoever was in it has left meanwhile.
+            Ok(room) => room.map(|room| (room.participants, room.participant_count)).unwrap_or_default(),
+            Err(_) => named(caller.username, invited),
+        };
     let message = "Participants invited".to_owned();
     Ok((StatusCode::OK, Json(Invited { message, participants, participant_count })))
+}
+
+/// Who is known to be in a room that can't be looked up just now.
+fn named(caller: String, invited: Vec<String>) -> (Vec<String>, u64) {
+    let participants: Vec<String> = std::iter::once(caller).chain(invited).take(PARTICIPANTS_SHOWN).collect();
+    let count = participants.len() as u64;
+    (participants, count)
 }
 
 /// Enters an open room.
