@@ -131,7 +131,7 @@ pub fn run(
         Command::Status(args) => status::run(args, environment),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
-        Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?)),
+        Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?, environment)),
         Command::Bench(args) => return Ok(minitalk_bench::run(args)),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::config::Environment;
 use crate::index::build::{self, BuildError};
+use crate::observe;
 
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +34,9 @@ pub enum ReindexError {
 
 /// Builds the index of a data directory anew. Exit code 0: done; 1: a log is damaged or the disk
 /// refused; 2: a server is using the directory, or it is none. The old index stays until the new one
-/// is complete.
-pub fn run(data_dir: &Path) -> ExitCode {
+/// is complete. How far it is is said on standard error.
+pub fn run(data_dir: &Path, environment: Environment<'_>) -> ExitCode {
+    observe::start("reindex", environment);
     match reindex(data_dir) {
         Ok((users, rooms)) => {
             let _ = writeln!(io::stdout(), "indexed: {users} users, {rooms} room records");

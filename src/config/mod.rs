@@ -41,6 +41,15 @@ pub const INTAKE_QUEUE: usize = 8_192;
 pub const HISTORY_DEFAULT: usize = 100;
 /// Reads of history and of lists under way in one worker; more are `OVERLOADED`.
 pub const READS: usize = 64;
+/// Searches under way in one worker; more are `OVERLOADED`.
+pub const SEARCHES: usize = 16;
+/// Threads that search in one worker, if there are as many cores.
+pub const SEARCH_THREADS: usize = 4;
+/// Characters of the text that is searched for.
+pub const SEARCH_QUERY_CHARS: usize = 256;
+/// Bytes of the log that one page of a search looks through, about; then it ends with what it has, and
+/// the next page goes on from there.
+pub const SEARCH_PAGE_BYTES: u64 = 1 << 30;
 /// Latest changes of users and rooms that are remembered, so that a repetition is answered like the
 /// first one.
 pub const REMEMBERED_CHANGES: usize = 65_536;

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::sealed;
 use super::store::{self, LogName, Progress, Store};
-use super::{IndexError, schema};
+use super::{IndexError, ReadError, schema};
 use crate::chat::OpId;
 use crate::journal::lines::{BlocksBack, Lines};
 use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
@@ -39,6 +41,15 @@ pub enum BuildError {
     /// The index can't be written.
     #[error(transparent)]
     Index(#[from] IndexError),
+}
+
+impl std::convert::From<ReadError> for BuildError {
+    fn from(error: ReadError) -> BuildError {
+        match error {
+            ReadError::Journal(error) => error.into(),
+            ReadError::Index(error) => error.into(),
+        }
+    }
 }
 
 impl std::convert::From<io::Error> for BuildError {
@@ -152,7 +163,10 @@ pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError>
     let building = schema::directory(data_dir).join("building.sqlite");
     remove(&building)?;
     let store = Store::create(&building)?;
-    let ends = catch_up(data_dir, &store, seen)?;
+    let (users, rooms) = catch_up_people(data_dir, &store, seen)?;
+    put_sealed_files(data_dir, &store)?;
+    catch_up_messages(data_dir, &store)?;
+    let ends = Ends { users, rooms };
     store.finish()?;
     File::open(&building)?.sync_all()?;
     discard(data_dir)?;
@@ -189,12 +203,45 @@ fn remove(file: &Path) -> io::Result<()> {
 
 /// Applies what the logs have and the index has not.
 fn catch_up(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
+    let (users, rooms) = catch_up_people(data_dir, store, seen)?;
+    catch_up_messages(data_dir, store)?;
+    Ok(Ends { users, rooms })
+}
+
+fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<(Scan, Scan), BuildError> {
     let users = catch_up_log::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
         store.apply_user(record).map(drop)
     })?;
     let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, Store::apply_room)?;
-    catch_up_messages(data_dir, store)?;
-    Ok(Ends { users, rooms })
+    Ok((users, rooms))
+}
+
+/// Puts all full files into an index that has none, and the newest messages of rooms as far.
+fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+    let mut segments = segment::list(data_dir)?;
+    segments.pop();
+    let mut report = Report::new("files of messages", segments.len() as u64);
+    let mut before = None;
+    for (at, segment) in segments.iter().enumerate() {
+        let (mut failed, mut last) = (None, None);
+        store.begin()?;
+        sealed::read(segment, before, &mut |room_id| store.room_key(room_id), &mut |piece| {
+            last = piece.file;
+            failed = store.put_all(&piece).err();
+            failed.is_none()
+        })
+        .inspect_err(|_| drop(store.rollback()))?;
+        if let Some(error) = failed {
+            store.rollback()?;
+            return Err(error.into());
+        }
+        before = last;
+        let seq = before.map_or(0, |file| file.last_seq);
+        store.set_progress(LogName::Messages, Progress { last: seq, ..Progress::default() })?;
+        store.commit()?;
+        report.at(at as u64 + 1, seq);
+    }
+    Ok(())
 }
 
 fn catch_up_log<R: Record>(
@@ -208,6 +255,8 @@ fn catch_up_log<R: Record>(
     let done = store.progress(log)?;
     let from = start(&path, done)?;
     let (mut progress, mut failed) = (done, None);
+    let bytes = fs::metadata(&path).map_or(0, |file| file.len());
+    let mut report = Report::new(if log == LogName::Users { "users" } else { "rooms" }, bytes);
     store.begin()?;
     let scan = recover::scan(&path, from, false, &mut |line, start, next| {
         let record: R = record::decode(line)?;
@@ -219,6 +268,7 @@ fn catch_up_log<R: Record>(
         if found.number > done.last && failed.is_none() {
             progress = Progress { last: next, bytes: start + line.len() as u64 + 1, sum: record::sum(line) };
             failed = apply(store, &record).and_then(|()| step(store, log, progress)).err();
+            report.at(progress.bytes, next);
         }
         Ok(found)
     });
@@ -263,6 +313,31 @@ fn start(path: &Path, done: Progress) -> Result<From, BuildError> {
     match number {
         Some(number) => Ok(From { byte, number }),
         None => Err(recover::damaged(&file, path, byte, BadRecord::Shape.to_string()).into()),
+    }
+}
+
+/// Says how far a longer piece of work is, about once a second.
+struct Report {
+    what: &'static str,
+    whole: u64,
+    said: Instant,
+}
+
+/// Time between two lines about the progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Report {
+    fn new(what: &'static str, whole: u64) -> Report {
+        Report { what, whole, said: Instant::now() }
+    }
+
+    /// `part` of the whole is done, which makes so many records.
+    fn at(&mut self, part: u64, records: u64) {
+        if self.said.elapsed() >= REPORT_INTERVAL {
+            self.said = Instant::now();
+            let percent = part.saturating_mul(100) / self.whole.max(1);
+            tracing::info!(percent, records, "indexing {}", self.what);
+        }
     }
 }
 

@@ -3,10 +3,18 @@
 //! One SQLite database in WAL mode, `index/index.sqlite` in the data directory: one writer (the
 //! storage writer's directory thread, [`store`]) beside any number of reading processes ([`read`]).
 //! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
+//!
+//! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out,
+//! [`places`] keeps it. [`history`] answers a room's messages by it, [`search`] looks for text with its
+//! help; both take what it does not have yet from the files themselves.
 
 pub mod build;
+pub mod history;
+pub mod places;
 pub mod read;
 mod schema;
+pub mod sealed;
+pub mod search;
 pub mod store;
 
 pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, RoomIds, RoomInfo, User};
@@ -24,6 +32,17 @@ pub enum IndexError {
     /// It was made by another version of this program and will be built anew by the storage writer.
     #[error("index: made by another version ({0})")]
     Version(i64),
+}
+
+/// Why messages could not be read with the index's help.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file can't be read, or what was needed of it is damaged.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    /// The index can't be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 }
 
 impl IndexError {

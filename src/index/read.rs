@@ -229,7 +229,10 @@ impl Reader {
         })
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, IndexError> {
+    pub(super) fn ask<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
         let mut open = self.open.lock();
         if file_id(&self.data_dir).is_some_and(|file| file != open.file) {
             *open = Open::new(&self.data_dir)?;

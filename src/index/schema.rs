@@ -4,6 +4,12 @@
 //! user ("my rooms", "is she in it") and `members` by room in order of joining ("who is in it").
 //! `joined` is made of the record's `rev` and the place within the record, so that an index built
 //! anew is the same as one kept from the beginning.
+//!
+//! Where a room's messages stand is in `room_segments`: a row for each room and file (more, where a
+//! room has many), in the order of its messages, so that any depth is one look-up away. `segments`
+//! has the files that are in there whole, always the oldest ones without a gap; what is behind the
+//! last of them is not to be believed. `times` has, for every so many messages, the latest time up to
+//! there; `gone_rooms` has the keys of rooms whose rows are still to be removed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::IndexError;
 
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Times, in Unix milliseconds, end in `_ms`.
 pub const TABLES: &str = "
@@ -45,6 +51,31 @@ CREATE TABLE members (
   user INTEGER NOT NULL,
   PRIMARY KEY (room, joined)
 ) WITHOUT ROWID;
+CREATE TABLE segments (
+  number INTEGER PRIMARY KEY,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  from_ms INTEGER NOT NULL,
+  to_ms INTEGER NOT NULL,
+  upto_ms INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+);
+CREATE TABLE room_segments (
+  room INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  segment INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  places BLOB NOT NULL,
+  PRIMARY KEY (room, first_seq)
+) WITHOUT ROWID;
+CREATE TABLE times (
+  upto_ms INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  PRIMARY KEY (upto_ms, first_seq)
+) WITHOUT ROWID;
+CREATE TABLE gone_rooms (
+  room INTEGER PRIMARY KEY
+);
 CREATE TABLE progress (
   log TEXT PRIMARY KEY,
   last INTEGER NOT NULL,
@@ -85,6 +116,15 @@ pub fn open_reader(data_dir: &Path) -> Result<Connection, IndexError> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     check_version(&connection)?;
     Ok(connection)
+}
+
+/// Opens an existing index for copying what was committed to where it stays, beside its writer.
+///
+/// # Errors
+/// There is none.
+pub fn open_checkpointer(data_dir: &Path) -> Result<Connection, IndexError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(file(data_dir), flags)?)
 }
 
 /// Refuses an index that another version made.

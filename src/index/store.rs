@@ -15,7 +15,11 @@ use crate::journal::record::{RoomChange, RoomRecord, UserRecord};
 const WRITER_CACHE_KIB: i64 = 8_192;
 
 /// Statements it keeps prepared.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 48;
+
+/// Pages of the write-ahead log at which the writing connection moves them out itself; by then
+/// whoever puts in a lot has done it from a thread of its own.
+const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// Which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub struct RoomState {
 
 /// The writing connection.
 pub struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Store {
@@ -71,6 +75,7 @@ impl Store {
         // Survives a crash of the machine whole; what is lost of it is taken from the logs again.
         store.connection.pragma_update(None, "journal_mode", "WAL")?;
         store.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        store.connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         Ok(Some(store))
     }
 
@@ -101,6 +106,8 @@ impl Store {
     /// # Errors
     /// The disk refused.
     pub fn finish(self) -> Result<(), IndexError> {
+        // The places that were put in are those of the rooms that were left.
+        self.connection.execute_batch("DELETE FROM gone_rooms")?;
         self.connection.pragma_update(None, "user_version", schema::VERSION)?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
         self.connection.close().map_err(|(_, error)| error)?;
@@ -261,6 +268,8 @@ impl Store {
         }
         if deleted {
             index.prepare_cached("DELETE FROM rooms WHERE key = ?1")?.execute([room])?;
+            // It may have more rows than fit a moment: they go bit by bit.
+            index.prepare_cached("INSERT OR IGNORE INTO gone_rooms (room) VALUES (?1)")?.execute([room])?;
         }
         Ok(())
     }

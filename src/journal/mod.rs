@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`record`] is one line, [`lines`] finds lines in a file, [`segment`] knows which
 //! files there are and where a record is, [`disk`] is all that is asked of a disk, [`append`] and
-//! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`read`]
-//! answers history, [`after`] what a worker has missed, [`check`] reads everything for
-//! `minitalk verify`.
+//! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`after`]
+//! reads what a worker has missed, [`check`] everything for `minitalk verify`. [`places`] says where
+//! messages stand, [`walk`] finds that out, [`tail`] keeps it for the newest files, [`read`] reads
+//! messages by it, [`search`] looks for text.
 //!
 //! The format, byte by byte, is in `data/README.md`. Only the storage writer opens these files for
 //! writing; any process may read them at any time, since what has been written is never changed:
@@ -15,12 +16,16 @@ pub mod append;
 pub mod check;
 pub mod disk;
 pub mod lines;
+pub mod places;
 pub mod read;
 pub mod record;
 pub mod recover;
 pub mod rolling;
+pub mod search;
 pub mod segment;
 pub mod stamp;
+pub mod tail;
+pub mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};

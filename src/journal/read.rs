@@ -1,18 +1,25 @@
-//! Answers a room's history from the logs, while the writer appends to them.
+//! Reads single messages from where they stand, while the writer appends.
 //!
-//! Message files are searched for the room's id as text, which runs at memory speed; only lines
-//! that hold it are read as records, and their sums checked.
+//! What is read is checked before it is believed: the sum, the number, the room, the window. So a
+//! place that is out of date costs a read and never a wrong answer, and damage fails only those who
+//! need the damaged line.
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
-
-use memchr::memmem::Finder;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use super::JournalError;
-use super::lines::{self, BlocksBack, Lines};
+use super::lines::LINE_BYTES;
+use super::places::{Located, Place};
 use super::record::{self, Message};
-use super::segment::{self, Segment};
+use super::segment::Segment;
+
+/// Bytes read for a line that stands alone; most are shorter.
+const ALONE_BYTES: usize = 2 << 10;
+
+/// Bytes read at a time where the next place is near.
+const NEAR_BYTES: usize = 64 << 10;
 
 /// Which messages of a room are asked for. All bounds given must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,155 +32,129 @@ pub struct Window {
     pub since_ms: Option<i64>,
 }
 
-/// The messages of a room in a window, ascending by `seq`: of each the fields that clients see, as
-/// a JSON object without its braces. With `after` or `since_ms` given, the first `limit`; else the
-/// newest.
+impl Window {
+    /// Whether a number is within `before` and `after`.
+    pub fn holds_seq(&self, seq: u64) -> bool {
+        self.before.is_none_or(|before| seq < before) && self.after.is_none_or(|after| seq > after)
+    }
+
+    fn holds(&self, message: &Message<'_>) -> bool {
+        self.holds_seq(message.seq) && self.since_ms.is_none_or(|since_ms| message.timestamp_ms >= since_ms)
+    }
+}
+
+/// Reads the messages at places, which must ascend, and keeps those of a room and a window: of each
+/// its number and the fields that clients see, as a JSON object without its braces.
 ///
 /// # Errors
-/// A file can't be read, or a message of the room is damaged.
-pub fn history(
+/// A file can't be read, or what stands there is damaged. A file that is not there any more has no
+/// messages.
+pub fn read_places(
     data_dir: &Path,
     room_id: &str,
     window: Window,
-    limit: usize,
-) -> Result<Vec<String>, JournalError> {
-    let Ok(quoted) = serde_json::to_string(room_id) else {
-        return Ok(Vec::new()); // No string fails to be written.
-    };
-    let search = Search { room_id, needle: format!(",\"roomId\":{quoted},"), window, limit };
-    let segments = segment::list(data_dir)?;
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    if window.after.is_some() || window.since_ms.is_some() {
-        search.first(segments)
-    } else {
-        search.newest(&segments)
-    }
-}
-
-struct Search<'a> {
-    room_id: &'a str,
-    /// How the room's id looks in a line. No content looks like it: its quotation marks would be
-    /// escaped.
-    needle: String,
-    window: Window,
-    limit: usize,
-}
-
-impl Search<'_> {
-    fn newest(&self, segments: &[Segment]) -> Result<Vec<String>, JournalError> {
-        let finder = Finder::new(&self.needle);
-        let (mut found, mut hits) = (VecDeque::new(), Vec::new());
-        for segment in segments.iter().rev() {
-            let path = &segment.path;
-            let wrap = |source| JournalError::Io { path: path.clone(), source };
-            let (file, end) = open(path)?;
-            let end = match self.window.before {
-                Some(before) => segment::find_after(&file, end, before.saturating_sub(1)).map_err(wrap)?,
-                None => lines::last_line_end(&file, end).map_err(wrap)?,
-            };
-            let mut blocks = BlocksBack::new(&file, end);
-            while let Some((start, block)) = blocks.next_block().map_err(wrap)? {
-                // The search runs several times faster forward than backward.
-                hits.clear();
-                hits.extend(finder.find_iter(block));
-                for &at in hits.iter().rev() {
-                    let (from, to) = line_around(block, at);
-                    if let Some(fields) = self.accept(path, start + from as u64, &block[from..to])? {
-                        found.push_front(fields);
-                    }
-                    if found.len() == self.limit {
-                        return Ok(found.into());
-                    }
-                }
-            }
-        }
-        Ok(found.into())
-    }
-
-    fn first(&self, segments: Vec<Segment>) -> Result<Vec<String>, JournalError> {
-        let finder = Finder::new(&self.needle);
-        let mut found = Vec::new();
-        for segment in self.starting(segments)? {
-            let path = &segment.path;
-            let wrap = |source| JournalError::Io { path: path.clone(), source };
-            let (file, end) = open(path)?;
-            let start = segment::find_after(&file, end, self.window.after.unwrap_or(0)).map_err(wrap)?;
-            let mut lines = Lines::up_to(&file, start, end);
-            while let Some(line) = lines.next_line().map_err(wrap)? {
-                if self.is_behind(line.bytes) {
-                    return Ok(found);
-                }
-                if !line.finished || finder.find(line.bytes).is_none() {
-                    continue;
-                }
-                found.extend(self.accept(path, line.start, line.bytes)?);
-                if found.len() == self.limit {
-                    return Ok(found);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The files to search, oldest first.
-    fn starting(&self, segments: Vec<Segment>) -> Result<Vec<Segment>, JournalError> {
-        let mut segments = segment::since(segments, self.window.after.unwrap_or(0))?;
-        let Some(since_ms) = self.window.since_ms else {
-            return Ok(segments);
+    places: &[Located],
+) -> Result<Vec<(u64, String)>, JournalError> {
+    let mut found = Vec::with_capacity(places.len());
+    for of_file in places.chunk_by(|a, b| a.segment == b.segment) {
+        let Some(mut reader) = PlaceReader::open(Segment::at(data_dir, of_file[0].segment).path)? else {
+            continue;
         };
-        // Clocks may be set back, so the times of files are not quite in order: the newest file that
-        // begins before the time asked for, and all behind it.
-        let mut start = 0;
-        for (at, segment) in segments.iter().enumerate().skip(1).rev() {
-            let (file, _) = open(&segment.path)?;
-            let mut lines = Lines::new(&file, 0);
-            let first = lines.next_line().map_err(JournalError::io(&segment.path))?;
-            let first = first.and_then(|line| record::decode_message(line.bytes).ok());
-            if first.is_some_and(|first| first.timestamp_ms < since_ms) {
-                start = at;
-                break;
+        for (at, located) in of_file.iter().enumerate() {
+            let next = of_file.get(at + 1).map(|next| next.place.byte);
+            if let Some((line, message)) = reader.message_at(located.place, next)?
+                && message.room_id == room_id
+                && window.holds(&message)
+                && let Some(fields) = record::client_fields(line)
+            {
+                found.push((message.seq, fields.to_owned()));
             }
         }
-        segments.drain(..start);
-        Ok(segments)
     }
+    Ok(found)
+}
 
-    fn is_behind(&self, line: &[u8]) -> bool {
-        match (self.window.before, record::leading_number(line)) {
-            (Some(before), Some(seq)) => seq >= before,
-            _ => false,
+/// Reads lines of one file by their places, in ascending order for the fewest reads.
+pub struct PlaceReader {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    /// Where in the file the buffer begins.
+    base: u64,
+}
+
+impl PlaceReader {
+    /// Opens a file; `None`: it is gone.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub fn open(path: PathBuf) -> Result<Option<PlaceReader>, JournalError> {
+        match File::open(&path) {
+            Ok(file) => Ok(Some(PlaceReader { path, file, buffer: Vec::new(), base: 0 })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(JournalError::Io { path, source }),
         }
     }
 
-    /// A line that looks like the room's: its fields, if it is in the window.
-    fn accept(&self, path: &Path, byte: u64, line: &[u8]) -> Result<Option<String>, JournalError> {
-        let damaged = |what| JournalError::Damaged { path: path.to_owned(), line: 0, byte, what };
-        let message = record::decode_message(line).map_err(|error| damaged(error.to_string()))?;
-        if message.room_id != self.room_id || !self.window.holds(&message) {
-            return Ok(None);
+    /// The message at a place, with its line. `None`: a good one of another number stands there, so
+    /// the place is of another file that was there before. `next` is where reading will go on.
+    ///
+    /// # Errors
+    /// The file can't be read, or what stands there is no message.
+    pub fn message_at(
+        &mut self,
+        place: Place,
+        next: Option<u64>,
+    ) -> Result<Option<(&[u8], Message<'_>)>, JournalError> {
+        let (start, end) = self.load(place.byte, next).map_err(JournalError::io(&self.path))?;
+        let line = &self.buffer[start..end];
+        match record::decode_message(line) {
+            Ok(message) if message.seq == place.seq => Ok(Some((line, message))),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                let what = error.to_string();
+                Err(JournalError::Damaged { path: self.path.clone(), line: 0, byte: place.byte, what })
+            }
         }
-        match record::client_fields(line) {
-            Some(fields) => Ok(Some(fields.to_owned())),
-            None => Err(damaged("no fields for clients".to_owned())),
+    }
+
+    /// Brings the line at a byte into the buffer; answers where it is there, without its line feed.
+    fn load(&mut self, byte: u64, next: Option<u64>) -> io::Result<(usize, usize)> {
+        let held = byte.checked_sub(self.base).and_then(|skip| usize::try_from(skip).ok());
+        if let Some(start) = held.filter(|start| *start < self.buffer.len())
+            && let Some(len) = memchr::memchr(b'\n', &self.buffer[start..])
+        {
+            return Ok((start, start + len));
+        }
+        let is_near = next.is_some_and(|next| next.saturating_sub(byte) < NEAR_BYTES as u64);
+        let mut wanted = if is_near { NEAR_BYTES } else { ALONE_BYTES };
+        self.base = byte;
+        self.buffer.clear();
+        loop {
+            let had = self.buffer.len();
+            self.buffer.resize(wanted, 0);
+            let read = read_some(&self.file, &mut self.buffer[had..], byte + had as u64)?;
+            self.buffer.truncate(had + read);
+            if let Some(len) = memchr::memchr(b'\n', &self.buffer[had..]) {
+                return Ok((0, had + len));
+            }
+            if read == 0 || wanted > LINE_BYTES {
+                // No line ends here, so it is none; its sum will say so.
+                return Ok((0, self.buffer.len()));
+            }
+            wanted *= 4;
         }
     }
 }
 
-impl Window {
-    fn holds(&self, message: &Message<'_>) -> bool {
-        self.before.is_none_or(|before| message.seq < before)
-            && self.after.is_none_or(|after| message.seq > after)
-            && self.since_ms.is_none_or(|since_ms| message.timestamp_ms >= since_ms)
+/// As `read_at`, also after interruptions.
+pub(super) fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
-}
-
-/// The line of a block that byte `at` is in.
-fn line_around(block: &[u8], at: usize) -> (usize, usize) {
-    let from = memchr::memrchr(b'\n', &block[..at]).map_or(0, |found| found + 1);
-    let to = memchr::memchr(b'\n', &block[at..]).map_or(block.len(), |found| at + found);
-    (from, to)
 }
 
 /// Opens a log for reading; answers its length, too.
@@ -184,102 +165,4 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), JournalError> {
     let file = File::open(path).map_err(JournalError::io(path))?;
     let end = file.metadata().map_err(JournalError::io(path))?.len();
     Ok((file, end))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use super::*;
-    use crate::chat::OpId;
-    use crate::journal::stamp::Stamp;
-
-    /// Three files of 100 messages in three rooms, one second apart, and the torn beginning of
-    /// another.
-    fn logs() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let mut stamp = Stamp::default();
-        for number in 1..=3u64 {
-            let mut text = Vec::new();
-            for seq in (number - 1) * 100 + 1..=number * 100 {
-                let room = ["a", "b \"quoted\"", "한글"][usize::try_from(seq % 3).unwrap()];
-                let message = Message {
-                    seq,
-                    id: OpId { instance: 1, count: seq },
-                    room_id: Cow::Borrowed(room),
-                    sender: Cow::Borrowed("alice"),
-                    content: Cow::Owned(format!(r#"{seq},"roomId":"a","#)),
-                    timestamp_ms: i64::try_from(seq).unwrap() * 1_000,
-                    client_id: None,
-                    user: 7,
-                    synced: 0,
-                };
-                record::encode_message(&message, &mut stamp, &mut text);
-            }
-            if number == 3 {
-                text.extend_from_slice(br#"{"seq":301,"id":"0","roomId":"a","sen"#);
-            }
-            std::fs::write(Segment::at(dir.path(), number).path, text).unwrap();
-        }
-        dir
-    }
-
-    fn seqs(dir: &Path, room: &str, window: Window, limit: usize) -> Vec<u64> {
-        let messages = history(dir, room, window, limit).unwrap();
-        let seq = |fields: &String| {
-            let json: serde_json::Value = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
-            assert_eq!((json["roomId"].as_str(), json.get("userId")), (Some(room), None));
-            json["seq"].as_u64().unwrap()
-        };
-        messages.iter().map(seq).collect()
-    }
-
-    #[test]
-    fn the_newest_come_in_ascending_order() {
-        let dir = logs();
-        let all = |room: &str| seqs(dir.path(), room, Window::default(), 1_000);
-        assert_eq!(all("a"), (1..=100).map(|n| n * 3).collect::<Vec<u64>>());
-        assert_eq!(all("b \"quoted\"").len(), 100);
-        assert_eq!(all("한글").len(), 100);
-        assert_eq!(all("b").len(), 0);
-        assert_eq!(seqs(dir.path(), "a", Window::default(), 2), [297, 300]);
-        let window = Window { before: Some(201), ..Window::default() };
-        assert_eq!(seqs(dir.path(), "a", window, 3), [192, 195, 198]);
-        assert_eq!(seqs(dir.path(), "a", Window { before: Some(0), ..window }, 3), [0; 0]);
-    }
-
-    #[test]
-    fn after_a_point_the_first_come_first() {
-        let dir = logs();
-        let after = |after| Window { after: Some(after), ..Window::default() };
-        assert_eq!(seqs(dir.path(), "a", after(99), 3), [102, 105, 108]);
-        assert_eq!(seqs(dir.path(), "a", after(0), 1), [3]);
-        assert_eq!(seqs(dir.path(), "a", after(297), 9), [300]);
-        assert_eq!(seqs(dir.path(), "a", after(300), 9), [0; 0]);
-        let between = Window { before: Some(106), ..after(99) };
-        assert_eq!(seqs(dir.path(), "a", between, 9), [102, 105]);
-    }
-
-    #[test]
-    fn since_a_time_the_first_come_first() {
-        let dir = logs();
-        let since = |ms| Window { since_ms: Some(ms), ..Window::default() };
-        assert_eq!(seqs(dir.path(), "a", since(150_000), 3), [150, 153, 156]);
-        assert_eq!(seqs(dir.path(), "a", since(150_001), 1), [153]);
-        assert_eq!(seqs(dir.path(), "a", since(-5), 1), [3]);
-        assert_eq!(seqs(dir.path(), "a", since(300_001), 1), [0; 0]);
-    }
-
-    #[test]
-    fn a_damaged_message_of_the_room_is_an_error_and_of_another_is_not() {
-        let dir = logs();
-        let path = Segment::at(dir.path(), 2).path;
-        let mut bytes = std::fs::read(&path).unwrap();
-        let content = memchr::memmem::find(&bytes, b"content").unwrap();
-        bytes[content] ^= 1; // In message 101, of room 한글.
-        std::fs::write(&path, bytes).unwrap();
-        assert!(history(dir.path(), "a", Window::default(), 1_000).is_ok());
-        let error = history(dir.path(), "한글", Window::default(), 1_000).unwrap_err();
-        assert!(error.to_string().contains("messages_000002.jsonl"), "{error}");
-    }
 }

@@ -16,12 +16,14 @@ use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::http::LAST_WORDS;
 use super::hub::Hub;
+use super::search::Searches;
 use super::table::{Conn, Key, Pause, State, Table};
 use super::token::Tokens;
 use super::uplink::Uplink;
 use super::wheel::Wheel;
 use crate::config::{self, Config};
 use crate::index::Reader;
+use crate::index::history::History;
 use crate::wire::frame::{self, close_code};
 
 /// The poll's token of the link; connections use their slot.
@@ -47,6 +49,10 @@ pub struct App {
     pub reads: Arc<Semaphore>,
     /// The index, for reads that would hold up the loop.
     pub reader: Arc<Mutex<Reader>>,
+    /// Where rooms' messages are.
+    pub history: Arc<History>,
+    /// The searching threads.
+    pub searches: Searches,
 }
 
 /// All state of the worker.

@@ -23,6 +23,7 @@ mod outbox;
 mod password;
 mod reader;
 mod report;
+mod search;
 mod session;
 mod table;
 mod token;
@@ -46,6 +47,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use self::core::{App, Core, Counters};
 use crate::config::{self, Config};
 use crate::index::Reader;
+use crate::index::history::History;
 
 /// Why a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,8 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
         reads: Arc::new(Semaphore::new(config::READS)),
         reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
+        history: Arc::new(History::open(&config.data_dir)?),
+        searches: search::Searches::start(&config.data_dir)?,
         config,
     })
 }

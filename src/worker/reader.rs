@@ -1,23 +1,25 @@
-//! Longer reads of the index: on other threads, over a connection of their own, bounded.
+//! Reads that wait for the disk: on other threads, bounded.
+
+use std::fmt::Display;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answers::{index_failed, internal};
+use super::answers::internal;
 use super::core::App;
 use crate::chat::Refusal;
 use crate::index::{IndexError, Reader};
 
-/// Reads the index off the loop.
+/// Reads the index off the loop, over a connection of its own.
 ///
 /// # Errors
-/// `OVERLOADED` when too many reads are under way; `INTERNAL` when the index can't be read.
+/// As [`run`].
 pub async fn read<T, F>(app: &App, ask: F) -> Result<T, Refusal>
 where
     T: Send + 'static,
     F: FnOnce(&Reader) -> Result<T, IndexError> + Send + 'static,
 {
-    let permit = app.reads.clone().try_acquire_owned().map_err(|_| Refusal::overloaded())?;
-    read_with(permit, app, ask).await
+    let reader = app.reader.clone();
+    run(app, "the index", move || ask(&reader.lock())).await
 }
 
 /// Reads the index off the loop, in its turn, for a call that cannot be refused any more.
@@ -30,24 +32,42 @@ where
     F: FnOnce(&Reader) -> Result<T, IndexError> + Send + 'static,
 {
     let permit = app.reads.clone().acquire_owned().await.map_err(|_| internal())?;
-    read_with(permit, app, ask).await
+    let reader = app.reader.clone();
+    run_with(permit, "the index", move || ask(&reader.lock())).await
 }
 
-async fn read_with<T, F>(permit: OwnedSemaphorePermit, app: &App, ask: F) -> Result<T, Refusal>
+/// Reads off the loop; `what` names it in the log if it fails.
+///
+/// # Errors
+/// `OVERLOADED` when too many reads are under way; `INTERNAL` when this one fails.
+pub async fn run<T, E, F>(app: &App, what: &'static str, read: F) -> Result<T, Refusal>
 where
     T: Send + 'static,
-    F: FnOnce(&Reader) -> Result<T, IndexError> + Send + 'static,
+    E: Display + Send + 'static,
+    F: FnOnce() -> Result<T, E> + Send + 'static,
 {
-    let reader = app.reader.clone();
+    let permit = app.reads.clone().try_acquire_owned().map_err(|_| Refusal::overloaded())?;
+    run_with(permit, what, read).await
+}
+
+async fn run_with<T, E, F>(permit: OwnedSemaphorePermit, what: &'static str, read: F) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    E: Display + Send + 'static,
+    F: FnOnce() -> Result<T, E> + Send + 'static,
+{
     let answer = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        ask(&reader.lock())
+        read()
     });
     match answer.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(index_failed(&error)),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "cannot read {what}");
+            Err(internal())
+        }
         Err(error) => {
-            tracing::error!(%error, "a read of the index ended early");
+            tracing::error!(%error, "a read of {what} ended early");
             Err(internal())
         }
     }

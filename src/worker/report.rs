@@ -1,5 +1,6 @@
 //! What this worker tells the supervisor about itself.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use minitalk_supervisor::child::Lifeline;
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::core::{App, Core};
 use super::http::Open;
+use super::search::Searches;
 use super::uplink::State;
 
 /// Time between two looks at whether there is something to tell.
@@ -22,7 +24,7 @@ pub async fn run(app: App, http: Open, lifeline: Lifeline) {
     let mut second = Second::starting();
     loop {
         let now = Instant::now();
-        let report = second.report(&app.core.lock(), &http, now);
+        let report = second.report(&app.core.lock(), &app.searches, &http, now);
         if report != last || now.duration_since(sent_at) >= AT_LEAST {
             // A supervisor that does not read misses a report, not the worker's time.
             let _ = lifeline.report(&report);
@@ -52,7 +54,7 @@ impl Second {
         }
     }
 
-    fn report(&mut self, core: &Core, http: &Open, now: Instant) -> Value {
+    fn report(&mut self, core: &Core, searches: &Searches, http: &Open, now: Instant) -> Value {
         let counters = &core.counters;
         let ms = u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
         if ms >= 1_000 {
@@ -73,6 +75,9 @@ impl Second {
             "ping_timeouts_total": counters.ping_timeouts,
             "violations_total": counters.violations,
             "overloaded_total": counters.overloaded,
+            "searches": searches.under_way(),
+            "searches_total": searches.counts().begun.load(Ordering::Relaxed),
+            "searches_given_up_total": searches.counts().given_up.load(Ordering::Relaxed),
             "unanswered": core.uplink.unanswered(),
             "link": if core.uplink.state() == State::Up { "up" } else { "down" },
         })

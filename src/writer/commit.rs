@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::batch::{self, Answer, Batch, PeerId};
 use super::heads::HeadsIn;
@@ -56,6 +56,8 @@ pub struct Committer {
     pub used: Receiver<Box<Batch>>,
     /// What the index has to learn.
     pub heads: HeadsIn,
+    /// Hears when a file is full.
+    pub sealed: Sender<()>,
     /// What operators see.
     pub status: Arc<Status>,
 }
@@ -245,6 +247,8 @@ impl Committer {
         let new_file = self.segments.is_full();
         self.segments.append(batch.lines(), batch.len() as u64, sync)?;
         if new_file {
+            // Full: it was told before and has not looked yet.
+            let _ = self.sealed.try_send(());
             state.synced = batch.last_seq() - batch.len() as u64;
         }
         if sync {

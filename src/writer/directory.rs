@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, at, never, select};
+use crossbeam_channel::{Receiver, at, never, select_biased};
 
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
@@ -23,6 +23,7 @@ use super::status::{Part, Status};
 use crate::chat::{Code, OpId, Refusal};
 use crate::config::Fsync;
 use crate::index::IndexError;
+use crate::index::sealed::Piece;
 use crate::index::store::{LogName, Progress, Store};
 use crate::journal::append::Log;
 use crate::journal::record;
@@ -34,6 +35,9 @@ const HEADS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Entries (users, rooms, participants) in one step, but for one operation more.
 const STEP_ENTRIES: usize = 5_000;
+
+/// Time that places of messages are put into the index at a time, between other work.
+const PLACES_SLICE: Duration = Duration::from_millis(2);
 
 /// One change, and who asks.
 pub struct Asked {
@@ -65,6 +69,8 @@ pub struct Directory {
     pub fsync: Fsync,
     /// Newest messages of rooms.
     pub heads: HeadsOut,
+    /// Where messages stand in full files.
+    pub found: Receiver<Piece>,
     /// Where changes go.
     pub publisher: Publisher,
     /// What operators see.
@@ -79,26 +85,41 @@ struct State {
     held: Option<Asked>,
     heads_at: Option<Instant>,
     failed: bool,
+    found: Receiver<Piece>,
+    /// What is being put in of what was found.
+    piece: Option<Piece>,
+    /// There may be rows of rooms that are gone.
+    gone: bool,
+    /// When to go on with these two; `None`: there is nothing to do.
+    places_at: Option<Instant>,
 }
 
 impl State {
     /// Waits for a change, or for something else to do; `false`: nothing more will come.
     fn wait(&mut self) -> (Option<Asked>, bool) {
-        let due = match (self.failed, self.heads_at) {
-            (true, _) => at(Instant::now() + PROBE_INTERVAL),
-            (false, Some(when)) => at(when),
-            (false, None) => never(),
+        let due = match self.failed {
+            true => at(Instant::now() + PROBE_INTERVAL),
+            false => self.heads_at.into_iter().chain(self.places_at).min().map_or_else(never, at),
         };
-        select! {
+        let found = if self.piece.is_none() { self.found.clone() } else { never() };
+        // What somebody waits for comes first.
+        select_biased! {
             recv(self.woken) -> more => match more {
                 Ok(()) => drop(self.heads_at.get_or_insert(Instant::now() + HEADS_INTERVAL)),
                 // The commit thread is gone, which ends after those that ask.
                 Err(_) => return (self.asked.try_recv().ok(), !self.asked.is_empty()),
             },
-            recv(due) -> _ => {}
             recv(self.asked) -> first => match first {
                 Ok(first) => return (Some(first), true),
                 Err(_) => self.asked = never(),
+            },
+            recv(due) -> _ => {}
+            recv(found) -> piece => match piece {
+                Ok(piece) => {
+                    self.piece = Some(piece);
+                    self.places_at = Some(Instant::now());
+                }
+                Err(_) => self.found = never(),
             },
         }
         (None, true)
@@ -112,7 +133,17 @@ impl Directory {
     /// # Errors
     /// The index is damaged; a new process builds it anew.
     pub fn run(mut self, asked: Receiver<Asked>, woken: Receiver<()>) -> Result<(), IndexError> {
-        let mut state = State { asked, woken, held: None, heads_at: None, failed: false };
+        let mut state = State {
+            asked,
+            woken,
+            held: None,
+            heads_at: None,
+            failed: false,
+            found: self.found.clone(),
+            piece: None,
+            gone: true,
+            places_at: Some(Instant::now()),
+        };
         let mut open = true;
         while open || state.held.is_some() {
             let first = match state.held.take() {
@@ -132,6 +163,31 @@ impl Directory {
             if due || !open || self.heads.is_urgent() {
                 self.apply_heads(&mut state)?;
             }
+            if !state.failed && state.places_at.is_some_and(|when| when <= Instant::now()) {
+                self.put_places(&mut state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A little of what nobody waits for: places of messages, and rows of rooms that are gone.
+    fn put_places(&self, state: &mut State) -> Result<(), IndexError> {
+        let done = match &mut state.piece {
+            Some(piece) => self.store.put_places(piece, PLACES_SLICE).map(|whole| {
+                if whole {
+                    state.piece = None;
+                }
+            }),
+            None => self.store.forget_gone().map(|more| state.gone = more),
+        };
+        state.places_at = (state.gone || state.piece.is_some()).then(Instant::now);
+        if let Err(error) = done {
+            self.store.rollback()?;
+            if error.is_damage() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "cannot index messages; trying again shortly");
+            state.places_at = Some(Instant::now() + PROBE_INTERVAL);
         }
         Ok(())
     }
@@ -303,6 +359,10 @@ impl Directory {
         self.ends = step.ends;
         if self.fsync != Fsync::Never {
             self.durable = step.ends;
+        }
+        if !step.rooms.is_empty() {
+            state.gone = true;
+            state.places_at.get_or_insert_with(Instant::now);
         }
         self.status.rev.store(self.ends.rooms, Ordering::Relaxed);
         self.status.changes.fetch_add(step.places.len() as u64, Ordering::Relaxed);

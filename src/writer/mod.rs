@@ -8,6 +8,7 @@
 //! | [`commit`] | one | numbers, appends and syncs messages |
 //! | [`sequence`] | | the pure part of that: order and repetitions |
 //! | [`directory`] | one | users, rooms, the index |
+//! | [`indexer`] | one | finds out where messages stand in full files |
 //! | [`judge`] | | says what may be |
 //! | [`changes`] | | makes records of what may be |
 //! | [`publish`] | one | tells all workers, in one order |
@@ -29,6 +30,7 @@ mod commit;
 mod directory;
 mod error;
 mod heads;
+mod indexer;
 mod intake;
 mod judge;
 mod outbox;
@@ -56,6 +58,7 @@ pub use self::error::WriterError;
 
 use self::commit::Committer;
 use self::directory::Directory;
+use self::indexer::Indexer;
 use self::publish::{Event, Publisher, Publishing};
 use self::reader::Outlets;
 use self::status::Status;
@@ -110,6 +113,9 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (heads, taken, woken) = heads::table();
     let (commit, ops) = bounded(intake::HAND_OVERS);
     let (directory, asked) = bounded(intake::CHANGES);
+    let (tell_sealed, sealed) = bounded(1);
+    let (pieces, found) = bounded(indexer::PIECES);
+    let indexer = Indexer { data_dir: data_dir.clone(), sealed, pieces };
     let fsync = storage.fsync;
     let committer = Committer {
         segments: recovered.segments,
@@ -118,6 +124,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         publisher: publisher.clone(),
         used,
         heads,
+        sealed: tell_sealed,
         status: status.clone(),
     };
     let keeper = Directory {
@@ -130,6 +137,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         rooms_per_user: rooms_per_user as u64,
         fsync,
         heads: taken,
+        found,
         publisher: publisher.clone(),
         status: status.clone(),
     };
@@ -141,6 +149,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         ("commit", sure(move || committer.run(&ops))),
         ("directory", Box::new(move || keeper.run(asked, woken).inspect_err(|_| discard(&data_dir)))),
         ("publish", sure(move || publishing.run())),
+        ("indexer", sure(move || indexer.run())),
     ])?;
     Ok(Running { status, stop, publisher, threads, ended })
 }

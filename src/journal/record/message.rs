@@ -123,6 +123,31 @@ pub fn client_fields(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line.get(1..end)?).ok()
 }
 
+/// Between a line's parts; no string holds such text, since its quotation marks would be escaped.
+const ROOM_KEY: &[u8] = b",\"roomId\":";
+const SENDER_KEY: &[u8] = b",\"sender\":";
+const CONTENT_KEY: &[u8] = b",\"content\":\"";
+const TIME_KEY: &[u8] = b"\",\"timestamp\":\"";
+
+/// The room a line names, whatever else is wrong with it.
+pub fn room_of(line: &[u8]) -> Option<Cow<'_, str>> {
+    let start = memchr::memmem::find(line, ROOM_KEY)? + ROOM_KEY.len();
+    let len = memchr::memmem::find(&line[start..], SENDER_KEY)?;
+    let quoted = &line[start..start + len];
+    let bare = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', bare).is_none() {
+        return std::str::from_utf8(bare).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice(quoted).ok().map(Cow::Owned)
+}
+
+/// Where in a line the content's text is, escaped as it stands there.
+pub fn content_of(line: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(line, CONTENT_KEY)? + CONTENT_KEY.len();
+    let len = memchr::memmem::find(&line[start..], TIME_KEY)?;
+    Some(start..start + len)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,7 +9,7 @@ mod message;
 mod text;
 
 pub use event::{Record, RoomChange, RoomRecord, UserEvent, UserRecord, decode, encode};
-pub use message::{Message, client_fields, decode_message, encode_message};
+pub use message::{Message, client_fields, content_of, decode_message, encode_message, room_of};
 
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::super::core::Core;
 use super::super::{answers, commands, history as log};
 use super::Rest;
 use super::answer::{ApiError, Asked, Named, Problem};
@@ -58,23 +59,11 @@ pub async fn history(
     Asked(query): Asked<HistoryQuery>,
 ) -> Result<Response, ApiError> {
     let limit = commands::history_limit(number("limit", query.limit.as_deref())?)?;
-    let since_ms = match query.since.as_deref() {
-        None => None,
-        // A plus sign in a query stands for a space unless it is escaped.
-        Some(text) => Some(stamp::parse(&text.replace(' ', "+")).ok_or_else(|| {
-            Refusal::new(Code::InvalidRequest, "since must be a time like 2026-01-01T00:00:00.000Z")
-        })?),
-    };
+    let since_ms = time("since", query.since.as_deref())?;
     let asked = (number("before", query.before.as_deref())?, number("after", query.after.as_deref())?);
     let window = {
         let mut core = rest.app.core.lock();
-        if !core.index.is_member(&room_id, caller.number)? {
-            let refusal = match core.index.room(&room_id)? {
-                Some(_) => Refusal::not_a_member(),
-                None => Refusal::room_not_found(),
-            };
-            return Err(refusal.into());
-        }
+        must_be_member(&core, &room_id, &caller)?;
         // What another worker's client was already told is on the link by now.
         answers::drain(&mut core);
         Window { before: commands::before(&core, asked.0), after: asked.1, since_ms }
@@ -84,7 +73,30 @@ pub async fn history(
     Ok(([(header::CONTENT_TYPE, "application/json")], events::messages_json(&messages)).into_response())
 }
 
-fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, Refusal> {
+/// Refuses a room that the caller is not in, or that is not there.
+pub fn must_be_member(core: &Core, room_id: &str, caller: &Caller) -> Result<(), ApiError> {
+    if core.index.is_member(room_id, caller.number)? {
+        return Ok(());
+    }
+    let refusal = match core.index.room(room_id)? {
+        Some(_) => Refusal::not_a_member(),
+        None => Refusal::room_not_found(),
+    };
+    Err(refusal.into())
+}
+
+/// A time in a query.
+pub fn time(name: &str, text: Option<&str>) -> Result<Option<i64>, Refusal> {
+    let wrong = || {
+        let message = format!("{name} must be a time like 2026-01-01T00:00:00.000Z");
+        Refusal::new(Code::InvalidRequest, message)
+    };
+    // A plus sign in a query stands for a space unless it is escaped.
+    text.map(|text| stamp::parse(&text.replace(' ', "+")).ok_or_else(wrong)).transpose()
+}
+
+/// A whole number in a query.
+pub fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, Refusal> {
     let wrong = || Refusal::new(Code::InvalidRequest, format!("{name} must be a whole number"));
     text.map(|text| text.parse().map_err(|_| wrong())).transpose()
 }

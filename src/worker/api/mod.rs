@@ -13,6 +13,7 @@ mod openapi;
 mod operator;
 mod participants;
 mod rooms;
+mod search;
 mod steps;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/chatrooms/{room_id}/leave", post(rooms::leave))
         .route("/api/chatrooms/{room_id}/participants", get(participants::participants))
         .route("/api/chatrooms/{room_id}/messages", get(messages::history))
+        .route("/api/messages/search", get(search::search))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
         .route("/health", get(operator::health))

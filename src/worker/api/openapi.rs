@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{accounts, messages, new_rooms, participants, rooms};
+use super::{accounts, messages, new_rooms, participants, rooms, search};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{accounts, messages, new_rooms, participants, rooms};
         rooms::leave,
         participants::participants,
         messages::history,
+        search::search,
     ),
     modifiers(&Token)
 )]

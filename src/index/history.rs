@@ -1,0 +1,161 @@
+//! A room's messages at any depth: where they stand is looked up, and only they are read.
+//!
+//! Full files are in the index ([`super::places`]); of the files behind those, [`Tail`] knows. Both say
+//! only where to look: [`read`] checks what stands there.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::{IndexError, ReadError, Reader};
+use crate::journal::places::Located;
+use crate::journal::read::{self, Window};
+use crate::journal::tail::Tail;
+
+/// What one process needs to answer history.
+pub struct History {
+    data_dir: PathBuf,
+    reader: Reader,
+    tail: Mutex<Tail>,
+}
+
+/// One question on its way.
+struct Asked<'a> {
+    history: &'a History,
+    room_id: &'a str,
+    window: Window,
+    limit: usize,
+    /// The last message that may be shown.
+    upto: u64,
+    /// Number of the last file that is in the index, and of its last message.
+    indexed: (u64, u64),
+}
+
+impl History {
+    /// Over an index that is there.
+    ///
+    /// # Errors
+    /// The index can't be opened.
+    pub fn open(data_dir: &Path) -> Result<History, IndexError> {
+        let tail = Mutex::new(Tail::new(data_dir));
+        Ok(History { data_dir: data_dir.to_owned(), reader: Reader::open(data_dir)?, tail })
+    }
+
+    /// The messages of a room in a window, ascending by `seq`: of each the fields that clients see,
+    /// as a JSON object without its braces. With `after` or `since_ms` given, the first `limit`; else
+    /// the newest. `before` must keep out what is not published yet.
+    ///
+    /// # Errors
+    /// The index or a file can't be read, or a message of the answer is damaged.
+    pub fn read(&self, room_id: &str, window: Window, limit: usize) -> Result<Vec<String>, ReadError> {
+        let upto = window.before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        if limit == 0 || upto == 0 {
+            return Ok(Vec::new());
+        }
+        // Before the tail is looked at: what enters the index meanwhile is still in the tail.
+        let indexed = self.reader.last_file()?.map_or((0, 0), |file| (file.number, file.last_seq));
+        let asked = Asked { history: self, room_id, window, limit, upto, indexed };
+        if window.after.is_some() || window.since_ms.is_some() { asked.first() } else { asked.newest() }
+    }
+}
+
+impl Asked<'_> {
+    fn newest(&self) -> Result<Vec<String>, ReadError> {
+        let mut found = VecDeque::new();
+        for file in self.tail_files()?.into_iter().rev() {
+            if found.len() == self.limit {
+                return Ok(found.into());
+            }
+            let mut places = self.tail_places(file)?;
+            while found.len() < self.limit && !places.is_empty() {
+                let batch = places.split_off(places.len().saturating_sub(self.limit - found.len()));
+                self.push_front(&batch, &mut found)?;
+            }
+        }
+        let Some(room) = self.history.reader.room_key(self.room_id)? else {
+            return Ok(found.into());
+        };
+        let mut below = self.upto.saturating_add(1).min(self.indexed.1 + 1);
+        while found.len() < self.limit {
+            let most = self.limit - found.len();
+            let batch = self.history.reader.places_before(room, 0, below, most)?;
+            let Some(first) = batch.first() else {
+                break;
+            };
+            below = first.place.seq;
+            self.push_front(&batch, &mut found)?;
+        }
+        Ok(found.into())
+    }
+
+    fn push_front(&self, batch: &[Located], found: &mut VecDeque<String>) -> Result<(), ReadError> {
+        let read = read::read_places(&self.history.data_dir, self.room_id, self.window, batch)?;
+        read.into_iter().rev().for_each(|(_, fields)| found.push_front(fields));
+        Ok(())
+    }
+
+    fn first(&self) -> Result<Vec<String>, ReadError> {
+        let mut found = Vec::new();
+        self.first_indexed(&mut found)?;
+        if found.len() == self.limit {
+            return Ok(found);
+        }
+        for file in self.tail_files()? {
+            if found.len() == self.limit {
+                break;
+            }
+            let places = self.tail_places(file)?;
+            let mut rest = &places[..];
+            while found.len() < self.limit && !rest.is_empty() {
+                let (batch, behind) = rest.split_at(rest.len().min(self.limit - found.len()));
+                self.push(batch, &mut found)?;
+                rest = behind;
+            }
+        }
+        Ok(found)
+    }
+
+    fn first_indexed(&self, found: &mut Vec<String>) -> Result<(), ReadError> {
+        let reader = &self.history.reader;
+        let mut from = self.window.after.map_or(0, |after| after.saturating_add(1));
+        let below = self.upto.saturating_add(1).min(self.indexed.1 + 1);
+        if let Some(since_ms) = self.window.since_ms {
+            match reader.seq_since(since_ms, self.indexed.1)? {
+                Some(seq) => from = from.max(seq),
+                None => return Ok(()),
+            }
+        }
+        let Some(room) = reader.room_key(self.room_id)?.filter(|_| from < below) else {
+            return Ok(());
+        };
+        while found.len() < self.limit {
+            let batch = reader.places_from(room, from, below, self.limit - found.len())?;
+            let Some(last) = batch.last() else {
+                break;
+            };
+            from = last.place.seq + 1;
+            self.push(&batch, found)?;
+        }
+        Ok(())
+    }
+
+    fn push(&self, batch: &[Located], found: &mut Vec<String>) -> Result<(), ReadError> {
+        let read = read::read_places(&self.history.data_dir, self.room_id, self.window, batch)?;
+        found.extend(read.into_iter().map(|(_, fields)| fields));
+        Ok(())
+    }
+
+    /// The files behind those in the index, oldest first, if the window reaches them.
+    fn tail_files(&self) -> Result<Vec<u64>, ReadError> {
+        let (number, last_seq) = self.indexed;
+        if self.upto <= last_seq {
+            return Ok(Vec::new());
+        }
+        Ok(self.history.tail.lock().follow(number, self.upto)?)
+    }
+
+    fn tail_places(&self, file: u64) -> Result<Vec<Located>, ReadError> {
+        Ok(self.history.tail.lock().places(file, self.room_id, self.window, self.upto)?)
+    }
+}
