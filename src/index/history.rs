@@ -159,3 +159,6 @@ impl Asked<'_> {
         Ok(self.history.tail.lock().places(file, self.room_id, self.window, self.upto)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@
 //! help; both take what it does not have yet from the files themselves.
 
 pub mod build;
+#[cfg(test)]
+mod fixture;
 pub mod history;
 pub mod places;
 pub mod read;

@@ -212,17 +212,17 @@ fn note(blocks: &mut Vec<Block>, passed: &Passed<'_>) {
     let Passed { place, room_id, timestamp_ms, .. } = *passed;
     // A damaged line's time is not known: it is within any window, so that its damage is found.
     let ms = timestamp_ms.unwrap_or(i64::MAX);
-    if let Some(block) = blocks.last_mut() {
-        if let Some(entry) = block.entry(room_id, place) {
-            block.entries.push(entry);
-            block.last_seq = place.seq;
-            block.upto_ms = block.upto_ms.max(ms);
-            if block.is_full() {
-                block.entries.sort_unstable();
-                block.entries.shrink_to_fit();
-            }
-            return;
+    if let Some(block) = blocks.last_mut()
+        && let Some(entry) = block.entry(room_id, place)
+    {
+        block.entries.push(entry);
+        block.last_seq = place.seq;
+        block.upto_ms = block.upto_ms.max(ms);
+        if block.is_full() {
+            block.entries.sort_unstable();
+            block.entries.shrink_to_fit();
         }
+        return;
     }
     let entries = vec![Entry { room: sum(room_id), seq: 0, byte: 0 }];
     blocks.push(Block { first: place, last_seq: place.seq, upto_ms: ms, entries });

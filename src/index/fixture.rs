@@ -1,0 +1,105 @@
+//! Logs and an index for the tests of those who read messages.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use super::store::{self, Store};
+use super::{schema, sealed};
+use crate::chat::OpId;
+use crate::journal::record::{self, Message, RoomChange, RoomRecord};
+use crate::journal::segment::{self, Segment};
+use crate::journal::stamp::Stamp;
+
+/// One message as a test wants it.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub room: &'static str,
+    pub sender: &'static str,
+    pub content: String,
+    pub ms: i64,
+}
+
+/// A data directory.
+pub struct Logs {
+    pub dir: tempfile::TempDir,
+    pub said: Vec<Said>,
+}
+
+impl Logs {
+    /// Message `seq` is the one at `seq - 1`; so many stand in each file. The index has the rooms, each
+    /// of one member, and no file.
+    pub fn new(rooms: &[(&str, u64)], said: Vec<Said>, per_file: usize) -> Logs {
+        let dir = tempfile::tempdir().unwrap();
+        for (at, of_file) in said.chunks(per_file).enumerate() {
+            let mut text = Vec::new();
+            for (within, message) in of_file.iter().enumerate() {
+                line((at * per_file + within) as u64 + 1, message, &mut text);
+            }
+            std::fs::write(Segment::at(dir.path(), at as u64 + 1).path, text).unwrap();
+        }
+        store::make_directory(dir.path()).unwrap();
+        let store = Store::create(&schema::file(dir.path())).unwrap();
+        for (rev, (room_id, user)) in (1..).zip(rooms) {
+            let change = RoomChange::Created {
+                op: OpId { instance: 1, count: rev },
+                room_id: (*room_id).to_owned(),
+                name: "a room".to_owned(),
+                open: false,
+                created_by: *user,
+                members: vec![*user],
+            };
+            store.apply_room(&RoomRecord { rev, change, at: 0, after_seq: 0, synced: 0 }).unwrap();
+        }
+        store.finish().unwrap();
+        Logs { dir, said }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Puts the next files into the index, up to number `upto`.
+    pub fn index(&self, upto: u64) {
+        let store = Store::open(self.path()).unwrap().unwrap();
+        let mut before = store.last_file().unwrap();
+        let done = before.map_or(0, |file| file.number);
+        let segments = segment::list(self.path()).unwrap();
+        for segment in segments.iter().filter(|segment| (done + 1..=upto).contains(&segment.number)) {
+            let mut pieces = Vec::new();
+            sealed::read(segment, before, &mut |room_id| store.room_key(room_id), &mut |piece| {
+                pieces.push(piece);
+                true
+            })
+            .unwrap();
+            for mut piece in pieces {
+                // In the smallest steps there are.
+                while !store.put_places(&mut piece, Duration::ZERO).unwrap() {}
+                before = piece.file;
+            }
+        }
+    }
+}
+
+/// The line of a message.
+pub fn line(seq: u64, said: &Said, out: &mut Vec<u8>) {
+    let message = Message {
+        seq,
+        id: OpId { instance: 1, count: seq },
+        room_id: Cow::Borrowed(said.room),
+        sender: Cow::Borrowed(said.sender),
+        content: Cow::Borrowed(&said.content),
+        timestamp_ms: said.ms,
+        client_id: None,
+        user: 7,
+        synced: 0,
+    };
+    record::encode_message(&message, &mut Stamp::default(), out);
+}
+
+/// The number of a message as clients see it.
+pub fn seq(fields: &str) -> u64 {
+    let json: serde_json::Value = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
+    assert!(json.get("userId").is_none() && json["content"].is_string());
+    json["seq"].as_u64().unwrap()
+}

@@ -1,0 +1,208 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::fixture::{Logs, Said, line, seq};
+use crate::journal::segment::Segment;
+
+const ROOMS: [(&str, u64); 3] = [("a", 1), ("b \"quoted\"", 1), ("한글", 2)];
+
+fn said(room: usize, ms: i64) -> Said {
+    // Contents that look like other rooms' lines.
+    Said { room: ROOMS[room].0, sender: "alice", content: r#","roomId":"a","#.to_owned(), ms }
+}
+
+/// Five files of 100 messages in three rooms, one second apart.
+fn logs() -> Logs {
+    let said = (1..=500).map(|seq| said(seq % 3, i64::try_from(seq).unwrap() * 1_000)).collect();
+    Logs::new(&ROOMS, said, 100)
+}
+
+fn seqs(history: &History, room: &str, window: Window, limit: usize) -> Vec<u64> {
+    history.read(room, window, limit).unwrap().iter().map(|fields| seq(fields)).collect()
+}
+
+/// What a look at all messages would answer.
+fn model(logs: &Logs, room: &str, window: Window, limit: usize) -> Vec<u64> {
+    let all = (1..).zip(&logs.said).filter(|(seq, said)| {
+        said.room == room
+            && window.holds_seq(*seq)
+            && window.since_ms.is_none_or(|since_ms| said.ms >= since_ms)
+    });
+    let all: Vec<u64> = all.map(|(seq, _)| seq).collect();
+    if window.after.is_some() || window.since_ms.is_some() {
+        return all[..all.len().min(limit)].to_vec();
+    }
+    all[all.len().saturating_sub(limit)..].to_vec()
+}
+
+fn with(before: Option<u64>, after: Option<u64>, since_ms: Option<i64>) -> Window {
+    Window { before, after, since_ms }
+}
+
+#[test]
+fn every_depth_however_much_the_index_has() {
+    let logs = logs();
+    let history = History::open(logs.path()).unwrap();
+    for indexed in 0..=5 {
+        logs.index(indexed);
+        for room in ["a", "b \"quoted\"", "한글", "b", "nowhere"] {
+            for at in [0, 1, 2, 99, 100, 101, 102, 250, 299, 300, 301, 400, 499, 500, 501] {
+                for limit in [0, 1, 3, 40, 1_000] {
+                    let since = i64::try_from(at).unwrap() * 1_000;
+                    for window in [
+                        with(Some(at), None, None),
+                        with(Some(501), Some(at), None),
+                        with(Some(at), Some(at.saturating_sub(120)), None),
+                        with(Some(501), None, Some(since)),
+                        with(Some(400), Some(at / 2), Some(since + 1)),
+                        Window::default(),
+                    ] {
+                        let found = seqs(&history, room, window, limit);
+                        assert_eq!(
+                            found,
+                            model(&logs, room, window, limit),
+                            "{indexed} {room} {window:?} {limit}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_behind_what_is_published_is_read_or_remembered() {
+    let logs = logs();
+    logs.index(4);
+    let history = History::open(logs.path()).unwrap();
+    let newest = |before| seqs(&history, "a", with(Some(before), None, None), 2);
+    assert_eq!(newest(451), [447, 450]);
+    // The file is cut back to there and goes on in another way.
+    let path = Segment::at(logs.path(), 5).path;
+    let bytes = std::fs::read(&path).unwrap();
+    let cut = memchr::memmem::find(&bytes, b"{\"seq\":451,").unwrap();
+    let mut other = bytes[..cut].to_vec();
+    for number in 451..=460 {
+        line(number, &Said { content: "other text of another length".to_owned(), ..said(0, 1) }, &mut other);
+    }
+    other.extend_from_slice(br#"{"seq":461,"id":"0","roomId":"a","sen"#);
+    std::fs::write(&path, other).unwrap();
+    assert_eq!(newest(461), [459, 460]);
+    assert_eq!(newest(u64::MAX), [459, 460], "nothing of what is not finished");
+}
+
+#[test]
+fn files_follow_each_other_while_they_are_read() {
+    let logs = logs();
+    logs.index(1);
+    let last = Segment::at(logs.path(), 5).path;
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::remove_file(&last).unwrap();
+    let history = History::open(logs.path()).unwrap();
+    let newest = |before| seqs(&history, "a", with(Some(before), None, None), 2);
+    assert_eq!(newest(401), [396, 399]);
+    std::fs::write(&last, bytes).unwrap();
+    assert_eq!(newest(501), [495, 498]);
+    logs.index(3);
+    assert_eq!(newest(501), [495, 498]);
+    assert_eq!(newest(301), [297, 300]);
+}
+
+#[test]
+fn files_that_are_gone_have_no_messages() {
+    let logs = logs();
+    logs.index(3);
+    let history = History::open(logs.path()).unwrap();
+    assert_eq!(seqs(&history, "a", Window::default(), 1_000).len(), 166);
+    for number in [1, 2, 4, 5] {
+        std::fs::remove_file(Segment::at(logs.path(), number).path).unwrap();
+    }
+    assert_eq!(
+        seqs(&history, "a", Window::default(), 1_000),
+        (67..=100).map(|n| n * 3).collect::<Vec<u64>>()
+    );
+    assert_eq!(seqs(&history, "a", with(None, Some(0), None), 1), [201]);
+    // Another file comes behind them.
+    let mut text = Vec::new();
+    line(501, &said(0, 501_000), &mut text);
+    std::fs::write(Segment::at(logs.path(), 6).path, text).unwrap();
+    assert_eq!(seqs(&history, "a", Window::default(), 1), [501]);
+}
+
+#[test]
+fn damage_fails_only_those_who_need_it() {
+    for indexed in [0, 5] {
+        // Damaged before the index is made, and after it.
+        for late in [false, true] {
+            let logs = logs();
+            if late {
+                logs.index(indexed);
+            }
+            let path = Segment::at(logs.path(), 2).path;
+            let mut bytes = std::fs::read(&path).unwrap();
+            let content = memchr::memmem::find(&bytes, b"content").unwrap();
+            bytes[content] ^= 1; // In message 101, of room 한글.
+            std::fs::write(&path, bytes).unwrap();
+            logs.index(indexed);
+            let history = History::open(logs.path()).unwrap();
+            assert_eq!(seqs(&history, "a", Window::default(), 1_000).len(), 166);
+            assert_eq!(seqs(&history, "한글", with(None, Some(101), None), 1), [104]);
+            assert_eq!(seqs(&history, "한글", with(Some(101), None, None), 1), [98]);
+            let error = history.read("한글", Window::default(), 1_000).unwrap_err();
+            assert!(error.to_string().contains("messages_000002.jsonl"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_room_that_is_gone_leaves_no_rows() {
+    let logs = logs();
+    logs.index(5);
+    let store = crate::index::store::Store::open(logs.path()).unwrap().unwrap();
+    let change = crate::journal::record::RoomChange::Left {
+        op: crate::chat::OpId { instance: 1, count: 9 },
+        room_id: "a".to_owned(),
+        user: 1,
+        deleted: true,
+    };
+    let record = crate::journal::record::RoomRecord { rev: 4, change, at: 0, after_seq: 0, synced: 0 };
+    store.apply_room(&record).unwrap();
+    while store.forget_gone().unwrap() {}
+    let rows = |room: i64| -> u64 {
+        let sql = "SELECT count(*) FROM room_segments WHERE room = ?1";
+        store.connection.query_row(sql, [room], |row| row.get(0)).unwrap()
+    };
+    assert_eq!([rows(1), rows(2), rows(3)], [0, 5, 5]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_log_and_any_clock(
+        said in prop::collection::vec((0usize..3, -50i64..50), 1..120),
+        per_file in 1usize..40,
+        indexed in 0u64..8,
+        windows in prop::collection::vec(
+            (prop::option::of(0u64..130), prop::option::of(0u64..130), prop::option::of(-60i64..60), 1usize..20),
+            12,
+        ),
+    ) {
+        let said = said.into_iter().map(|(room, ms)| self::said(room, ms)).collect();
+        let logs = Logs::new(&ROOMS, said, per_file);
+        let history = History::open(logs.path()).unwrap();
+        let files = u64::try_from(logs.said.len().div_ceil(per_file)).unwrap();
+        for indexed in [indexed.min(files - 1), files] {
+            logs.index(indexed);
+            for (before, after, since_ms, limit) in windows.iter().copied() {
+                let window = with(before, after, since_ms);
+                for (room, _) in ROOMS {
+                    prop_assert_eq!(
+                        seqs(&history, room, window, limit),
+                        model(&logs, room, window, limit),
+                        "{} {:?}", room, window
+                    );
+                }
+            }
+        }
+    }
+}
