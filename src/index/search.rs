@@ -317,3 +317,6 @@ impl State {
         self.messages.len() > limit || self.bytes >= PAGE_BYTES
     }
 }
+
+#[cfg(test)]
+mod tests;

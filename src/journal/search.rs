@@ -296,3 +296,6 @@ pub fn count(data_dir: &Path, needle: &Needle, threads: usize) -> Result<u64, Jo
         workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(0))).sum()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,81 @@ impl Block {
 fn sum(room_id: &str) -> u32 {
     crc32fast::hash(room_id.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::chat::OpId;
+    use crate::journal::record::{self, Message};
+    use crate::journal::stamp::Stamp;
+
+    const ROOMS: [&str; 3] = ["a", "b", "c"];
+
+    /// Files of 5,000 messages, more than a block has.
+    fn logs(files: u64) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 1..=files {
+            let mut text = Vec::new();
+            for seq in (number - 1) * 5_000 + 1..=number * 5_000 {
+                let message = Message {
+                    seq,
+                    id: OpId { instance: 1, count: seq },
+                    room_id: Cow::Borrowed(ROOMS[usize::try_from(seq % 3).unwrap()]),
+                    sender: Cow::Borrowed("alice"),
+                    content: Cow::Borrowed("hello"),
+                    timestamp_ms: i64::try_from(seq).unwrap(),
+                    client_id: None,
+                    user: 7,
+                    synced: 0,
+                };
+                record::encode_message(&message, &mut Stamp::default(), &mut text);
+            }
+            std::fs::write(Segment::at(dir.path(), number).path, text).unwrap();
+        }
+        dir
+    }
+
+    fn seqs(tail: &mut Tail, number: u64, room: &str, window: Window) -> Vec<u64> {
+        let places = tail.places(number, room, window, u64::MAX).unwrap();
+        assert!(places.iter().all(|at| at.segment == number));
+        places.into_iter().map(|at| at.place.seq).collect()
+    }
+
+    #[test]
+    fn memory_is_bounded_and_answers_are_not() {
+        let dir = logs(4);
+        let mut tail = Tail::new(dir.path());
+        tail.most = 7_000;
+        assert_eq!(tail.follow(0, u64::MAX).unwrap(), [1, 2, 3, 4]);
+        for _ in 0..2 {
+            for number in [1, 4, 3, 2, 1] {
+                let expected: Vec<u64> =
+                    ((number - 1) * 5_000 + 1..=number * 5_000).filter(|seq| seq % 3 == 1).collect();
+                assert_eq!(seqs(&mut tail, number, "b", Window::default()), expected);
+                // The newest, which is followed, and the one asked for.
+                assert!(tail.files.iter().filter(|file| file.messages() > 0).count() <= 2);
+            }
+        }
+        // One file alone is more than may be kept.
+        tail.most = 100;
+        assert_eq!(seqs(&mut tail, 4, "c", Window::default()).len(), 1_667);
+        assert_eq!(tail.files.iter().map(Followed::messages).sum::<usize>(), 0);
+        assert_eq!(seqs(&mut tail, 4, "c", Window::default()).len(), 1_667);
+    }
+
+    #[test]
+    fn windows_leave_out_what_is_outside() {
+        let dir = logs(1);
+        let mut tail = Tail::new(dir.path());
+        tail.follow(0, u64::MAX).unwrap();
+        let window = Window { before: Some(4_500), after: Some(4_490), since_ms: Some(4_097) };
+        assert_eq!(seqs(&mut tail, 1, "a", window), [4_491, 4_494, 4_497]);
+        // Of the block that reaches the time, all.
+        let since = Window { since_ms: Some(4_097), ..Window::default() };
+        assert_eq!(seqs(&mut tail, 1, "a", since)[0], 4_098);
+        assert_eq!(tail.follow(1, u64::MAX).unwrap(), [0; 0]);
+        assert_eq!(tail.follow(0, u64::MAX).unwrap(), [1], "an index that goes back");
+    }
+}

@@ -78,6 +78,8 @@ pub struct Plan {
     work: u64,
     most_work: u64,
     cut: bool,
+    /// Something was given out or passed over: a page without that would not end where it began.
+    moved: bool,
     /// Everything from this number on has been given out or passed over.
     low: u64,
 }
@@ -106,6 +108,7 @@ impl Plan {
             work: 0,
             most_work: query.work,
             cut: false,
+            moved: false,
             low: u64::MAX,
         })
     }
@@ -126,19 +129,21 @@ impl Plan {
     /// The index or a file can't be read.
     pub fn next(&mut self, reader: &Reader) -> Result<Option<Unit>, ReadError> {
         loop {
-            if self.work >= self.most_work && self.has_more() {
+            if self.work >= self.most_work && self.moved && self.has_more() {
                 self.cut = true;
                 return Ok(None);
             }
             if let Some((segment, end, sealed)) = self.scan.take() {
                 let from = end.saturating_sub(UNIT_BYTES);
                 self.work += end - from;
+                self.moved = true;
                 self.scan = (from > 0).then_some((segment, from, sealed));
                 return Ok(Some(Unit::Scan { segment, from, to: end, sealed }));
             }
             if !self.places.is_empty() {
                 let unit = self.places.split_off(self.places.len().saturating_sub(UNIT_PLACES));
                 self.work += unit.len() as u64 * PLACE_COST;
+                self.moved = true;
                 return Ok(Some(Unit::Places(unit)));
             }
             if let Some(newest) = self.tail.pop() {
@@ -181,6 +186,7 @@ impl Plan {
         let out_of_time = file.to_ms < self.from_ms || file.from_ms > self.to_ms;
         if out_of_time || share.as_ref().is_some_and(|share| share.messages == 0) {
             self.low = self.low.min(file.first_seq);
+            self.moved = true;
             return Ok(());
         }
         self.low = self.low.min(file.last_seq + 1);
