@@ -25,6 +25,8 @@ pub enum Code {
     RoomNotFound,
     /// The caller is not in the room.
     NotAMember,
+    /// Pages of this origin may not call.
+    OriginNotAllowed,
     /// The room can only be entered by invitation.
     RoomNotOpen,
     /// The user is in as many rooms as one may be.
@@ -63,6 +65,7 @@ impl Code {
             Code::UnknownParticipants => "UNKNOWN_PARTICIPANTS",
             Code::RoomNotFound => "ROOM_NOT_FOUND",
             Code::NotAMember => "NOT_A_MEMBER",
+            Code::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
             Code::RoomNotOpen => "ROOM_NOT_OPEN",
             Code::TooManyRooms => "TOO_MANY_ROOMS",
             Code::ContentTooLong => "CONTENT_TOO_LONG",

@@ -11,6 +11,7 @@ mod answers;
 mod api;
 mod commands;
 pub mod core;
+mod cors;
 mod deliver;
 mod drain;
 mod entry;

@@ -5,6 +5,7 @@
 //! | [`accounts`] | signing up and logging in, one by one and in batches |
 //! | [`bodies`] | bodies that come too slowly, never, or too many at once |
 //! | [`callers`] | tokens that are good and tokens that are not |
+//! | [`cors`] | which pages may read the answers |
 //! | [`rooms`] | rooms: made, listed, entered and left |
 //! | [`history`] | what was said, read again, also after a restart |
 //! | [`surface`] | paths and methods that are not there |
@@ -17,6 +18,7 @@ mod common;
 mod accounts;
 mod bodies;
 mod callers;
+mod cors;
 mod history;
 mod operators;
 mod rooms;

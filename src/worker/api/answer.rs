@@ -67,7 +67,7 @@ fn status(code: Code) -> StatusCode {
         | Code::ContentTooLong
         | Code::UnknownEvent => StatusCode::BAD_REQUEST,
         Code::Unauthorized | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
-        Code::NotAMember | Code::RoomNotOpen => StatusCode::FORBIDDEN,
+        Code::NotAMember | Code::RoomNotOpen | Code::OriginNotAllowed => StatusCode::FORBIDDEN,
         Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,

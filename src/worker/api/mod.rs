@@ -3,7 +3,7 @@
 //! [`caller`] says who asks, [`answer`] how refusals look; each other file is one group of calls.
 
 mod accounts;
-mod answer;
+pub mod answer;
 mod body;
 pub mod caller;
 mod fields;
@@ -12,7 +12,7 @@ mod new_rooms;
 mod openapi;
 mod operator;
 mod participants;
-mod rooms;
+pub mod rooms;
 mod search;
 mod steps;
 
@@ -20,10 +20,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::sync::watch;
 
 use super::core::App;
+use super::cors;
 use super::password::Passwords;
 use super::upgrade;
 use crate::chat::{Code, Refusal};
@@ -84,5 +86,6 @@ pub fn router(rest: Rest) -> Router {
             ApiError::from(Refusal::new(Code::MethodNotAllowed, "Method not allowed"))
         })
         .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
         .with_state(rest)
 }

@@ -22,7 +22,7 @@ use crate::link::frame::Change;
 const LIST_LIMIT: usize = 1_000;
 
 /// Header that carries the next `cursor` of the list; absent on the last page.
-const NEXT_CURSOR: &str = "x-next-cursor";
+pub const NEXT_CURSOR: &str = "x-next-cursor";
 
 type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 
