@@ -35,6 +35,8 @@ pub enum Code {
     ContentTooLong,
     /// The user sends faster than allowed; try again a little later.
     RateLimited,
+    /// As many connections as allowed come from this address.
+    TooManyConnections,
     /// The server has more in hand than it may hold; try again a little later.
     Overloaded,
     /// The disk did not take the record; nothing was stored.
@@ -70,6 +72,7 @@ impl Code {
             Code::TooManyRooms => "TOO_MANY_ROOMS",
             Code::ContentTooLong => "CONTENT_TOO_LONG",
             Code::RateLimited => "RATE_LIMITED",
+            Code::TooManyConnections => "TOO_MANY_CONNECTIONS",
             Code::Overloaded => "OVERLOADED",
             Code::StorageFailed => "STORAGE_FAILED",
             Code::StorageFull => "STORAGE_FULL",

@@ -7,6 +7,7 @@ mod check;
 mod duration;
 mod load;
 mod mistake;
+mod network;
 mod read;
 mod section;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{Environment, Flags, load};
 pub use mistake::{BadConfig, Mistake};
+pub use network::Network;
 pub use read::check_file;
 
 /// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
@@ -86,7 +88,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Origins, beside the same one and loopback, whose pages may connect.
     pub allowed_origins: Vec<String>,
-    /// Addresses whose `X-Forwarded-For` is believed.
+    /// Addresses and networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// User names that may call the admin calls.
     pub admins: Vec<String>,
@@ -203,7 +205,7 @@ pub struct Limits {
     pub connections_per_worker: usize,
     /// Connections one user holds on one worker.
     pub connections_per_user: usize,
-    /// Connections from one address; 0: no limit.
+    /// Connections from one address (of IPv6: one /64 network) to the whole host; 0: no limit.
     pub connections_per_address: usize,
     /// Bytes waiting for one connection before it is closed as too slow.
     pub outgoing_bytes_per_connection: usize,

@@ -5,6 +5,8 @@
 //! order sent, and the writer publishes to every peer in one order, so that what a worker has been
 //! told before an answer arrives is everything that was published before that answer.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
@@ -64,6 +66,21 @@ pub enum ToWriter<'a> {
         /// Their name.
         username: &'a str,
     },
+    /// Tell every worker. Never stored, never answered.
+    Visitors(Visitors),
+}
+
+/// How many connections a worker has, by address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visitors {
+    /// Whose count it is; hears it as well.
+    pub worker: u16,
+    /// What this worker said before is void: it is new, or has been away.
+    pub afresh: bool,
+    /// The others are asked to tell everything, too.
+    pub ask: bool,
+    /// Addresses whose count has changed, or all of them.
+    pub counts: Vec<(IpAddr, u32)>,
 }
 
 /// How far a worker has followed the two published orders.
@@ -180,6 +197,8 @@ pub enum FromWriter<'a> {
         /// Why.
         refusal: Refusal,
     },
+    /// A worker's news, to itself as well.
+    Visitors(Visitors),
 }
 
 /// One durable message.

@@ -55,7 +55,11 @@ fn read_frames(core: &mut Core, bytes: &[u8]) -> usize {
 
 fn act(core: &mut Core, frame: FromWriter<'_>) {
     match frame {
-        FromWriter::Welcome { position } => core.uplink.welcome(position),
+        FromWriter::Welcome { position } => {
+            core.uplink.welcome(position);
+            core.addresses.introduce();
+        }
+        FromWriter::Visitors(news) => core.addresses.hear(news),
         FromWriter::Messages { messages } => deliver::gather(core, &messages),
         FromWriter::Rooms { rev, events } => {
             deliver::hand_out(core);

@@ -12,6 +12,7 @@ use mio::Token;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use super::address::Addresses;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::http::LAST_WORDS;
@@ -41,6 +42,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
+    /// Counts connections by address.
+    pub addresses: Arc<Addresses>,
     /// Wakes the turn loop after a task has left work for it.
     pub wake: Arc<Notify>,
     /// Reads the rooms of those who enter.
@@ -61,6 +64,8 @@ pub struct Core {
     pub config: Arc<Config>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
+    /// Counts connections by address.
+    pub addresses: Arc<Addresses>,
     /// The connections.
     pub table: Table,
     /// Who hears what.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use super::address::Visitor;
+use super::core::App;
 
 /// Pause after the kernel refuses to accept (mostly: too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -21,6 +24,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a client is waited for once the worker ends: for the rest of its request, or until it has
 /// taken the rest of its answer.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Connections that are only told that their address has too many; more are closed without a word.
+const REFUSALS: usize = 64;
 
 /// Something that is counted while it is there.
 #[derive(Clone, Default)]
@@ -52,21 +58,33 @@ impl Drop for Counted {
 pub async fn accept(
     listener: TcpListener,
     router: Router,
-    config: Arc<Config>,
+    app: App,
     open: Open,
     mut stop: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
+    let limits = &app.config.limits;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(config.limits.handshake_timeout);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
+    let refused = Open::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopping(&mut stop) => return,
         };
         match accepted {
-            Ok((stream, _)) if open.count() < config.limits.connections_per_worker => {
-                tokio::spawn(serve(stream, http.clone(), router.clone(), open.one_more(), stop.clone()));
+            Ok((stream, peer)) if open.count() < limits.connections_per_worker => {
+                let visitor = app.addresses.arrive(peer.ip());
+                let mut http = http.clone();
+                let counted = match visitor {
+                    Visitor::Refused if refused.count() >= REFUSALS => continue,
+                    Visitor::Refused => {
+                        http.keep_alive(false);
+                        [Some(open.one_more()), Some(refused.one_more())]
+                    }
+                    _ => [Some(open.one_more()), None],
+                };
+                tokio::spawn(serve(stream, visitor, http, router.clone(), counted, stop.clone()));
             }
             // Dropping the stream closes it: the client sees that it is not wanted now.
             Ok(_) => tracing::warn!("closed a new connection: too many are open"),
@@ -80,9 +98,10 @@ pub async fn accept(
 
 async fn serve(
     stream: TcpStream,
+    visitor: Visitor,
     http: http1::Builder,
     router: TowerToHyperService<Router>,
-    _open: Counted,
+    _counted: [Option<Counted>; 2],
     mut stop: watch::Receiver<bool>,
 ) {
     // Without it a small answer may wait for the client's delayed acknowledgement.
@@ -90,7 +109,8 @@ async fn serve(
         return tracing::debug!(%error, "a client left before its first request");
     }
     let answering = Open::default();
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(visitor.clone());
         let answering = answering.one_more();
         let answer = router.call(request);
         async move {

@@ -7,6 +7,7 @@
 //!
 //! A worker writes no file and assigns no `seq`.
 
+mod address;
 mod answers;
 mod api;
 mod commands;
@@ -86,9 +87,12 @@ const BLOCKING_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(
 fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     let now = Instant::now();
     let tokens = Arc::new(token::Tokens::new(&config.auth.jwt_secret, config.auth.token_ttl));
+    let wake = Arc::new(Notify::new());
+    let addresses = Arc::new(address::Addresses::new(&config, worker, wake.clone()));
     let core = Core {
         config: config.clone(),
         tokens: tokens.clone(),
+        addresses: addresses.clone(),
         table: table::Table::default(),
         hub: hub::Hub::default(),
         uplink: uplink::Uplink::new(config.data_dir.join(RUN_DIR), worker, ids::instance(), now),
@@ -107,7 +111,8 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     Ok(App {
         core: Arc::new(Mutex::new(core)),
         tokens,
-        wake: Arc::new(Notify::new()),
+        addresses,
+        wake,
         doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
         reads: Arc::new(Semaphore::new(config::READS)),
         reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
@@ -128,8 +133,7 @@ async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let accept =
-            http::accept(listener, router.clone(), app.config.clone(), open.clone(), stopped.clone());
+        let accept = http::accept(listener, router.clone(), app.clone(), open.clone(), stopped.clone());
         tokio::spawn(accept);
     }
     tokio::spawn(report::run(app.clone(), open.clone(), lifeline.clone()));

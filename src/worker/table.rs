@@ -1,10 +1,12 @@
 //! Connections as rows of a table: a small plain struct each, no task, timer, channel or buffer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
 use slab::Slab;
 
+use super::address::Held;
 use super::hub::Slot;
 use super::outbox::Outbox;
 use crate::chat::UserId;
@@ -47,6 +49,8 @@ pub struct Conn {
     /// The client has sent its last byte: the end of the stream stands behind what is unread, and the
     /// poll will not speak of it again.
     pub ended: bool,
+    /// Its place among the connections of its address, if those are counted.
+    pub place: Option<Arc<Held>>,
     /// Binary frames to come that belong to the last packet and are read away.
     pub attachments: u8,
 }

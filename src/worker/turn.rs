@@ -94,6 +94,7 @@ impl Turn {
         for key in self.due.drain(..) {
             session::on_deadline(core, key, now);
         }
+        core.addresses.tell(&mut core.uplink);
         core.uplink.flush();
         flush(core);
         Ok(full || behind || !core.resume.is_empty())

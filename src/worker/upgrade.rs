@@ -1,6 +1,7 @@
 //! `GET /socket.io/`: from an HTTP request to a row in the table.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Query, Request, State};
@@ -11,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
+use super::address::Held;
 use super::answers::index_failed;
 use super::core::App;
 use super::outbox::Outbox;
@@ -40,10 +42,11 @@ pub async fn handshake(
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().to_vec());
     let accept = derive_accept_key(&key.unwrap_or_default());
     let presented = presented(&app, &query, request.headers());
+    let place = request.extensions_mut().remove::<Arc<Held>>();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => take_over(&app, upgraded, presented),
+            Ok(upgraded) => take_over(&app, upgraded, presented, place),
             Err(error) => tracing::debug!(%error, "a client left during its handshake"),
         }
     });
@@ -128,7 +131,7 @@ fn by_name(app: &App, name: &str) -> Presented {
 }
 
 /// Takes the raw socket out of the HTTP library's hands and into the table.
-fn take_over(app: &App, upgraded: hyper::upgrade::Upgraded, presented: Presented) {
+fn take_over(app: &App, upgraded: hyper::upgrade::Upgraded, presented: Presented, place: Option<Arc<Held>>) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("the HTTP library gave back another stream than it was given");
         return;
@@ -155,6 +158,7 @@ fn take_over(app: &App, upgraded: hyper::upgrade::Upgraded, presented: Presented
         unanswered: 0,
         pause: Pause::No,
         ended: false,
+        place,
         attachments: 0,
     });
     if let Some(key) = admitted {

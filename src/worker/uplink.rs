@@ -99,6 +99,11 @@ impl Uplink {
         self.state
     }
 
+    /// Whether what is told now arrives, if the writer lives.
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// Operations without an answer.
     pub fn unanswered(&self) -> usize {
         self.pending.len()

@@ -46,7 +46,7 @@ pub enum Event {
     Batch(Box<Batch>),
     /// Durable changes of rooms, and answers behind them.
     Changes(RoomFrames, u64, Vec<Answer>),
-    /// A frame for all that nobody answers for.
+    /// A frame for all that is not stored.
     Ephemeral(Bytes),
     /// Nothing more will come.
     Stop,

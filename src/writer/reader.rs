@@ -39,7 +39,7 @@ pub struct Outlets {
     pub commit: Arc<FairMutex<Sender<Ops>>>,
     /// `Change`.
     pub directory: Sender<Asked>,
-    /// `Hello`, `Typing`.
+    /// `Hello`, `Typing`, `Visitors`.
     pub publisher: Publisher,
     /// What operators see.
     pub status: Arc<Status>,
@@ -154,6 +154,12 @@ impl Reader {
                 let mut frame = Vec::new();
                 codec::encode(&FromWriter::Typing { room_id, user, username }, &mut frame)?;
                 self.outlets.publisher.tell_all(frame.into());
+            }
+            ToWriter::Visitors(news) => {
+                let mut frame = Vec::new();
+                codec::encode(&FromWriter::Visitors(news), &mut frame)?;
+                // A lost one would be wrong for long: in order, and waited for.
+                self.outlets.publisher.send(Event::Ephemeral(frame.into()));
             }
             ToWriter::Post { .. } | ToWriter::Sync { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));

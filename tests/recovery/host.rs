@@ -150,6 +150,7 @@ pub enum Heard {
     Message { seq: u64, origin: OpId, room_id: String, fields: String },
     Rooms(u64, Vec<RoomEvent>),
     Typing(String),
+    Visitors(u16),
     Done(u64, Outcome),
     Refused(u64, Refusal),
 }
@@ -321,6 +322,7 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
             .collect(),
         FromWriter::Rooms { rev, events } => vec![Heard::Rooms(rev, events)],
         FromWriter::Typing { username, .. } => vec![Heard::Typing(username.to_owned())],
+        FromWriter::Visitors(news) => vec![Heard::Visitors(news.worker)],
         FromWriter::Done { count, outcome } => vec![Heard::Done(count, outcome)],
         FromWriter::Refused { count, refusal } => vec![Heard::Refused(count, refusal)],
     }

@@ -3,7 +3,7 @@
 use minitalk::chat::OpId;
 use minitalk::index::Reader;
 use minitalk::journal::read::{Window, history};
-use minitalk::link::frame::{Outcome, Position, ToWriter};
+use minitalk::link::frame::{Outcome, Position, ToWriter, Visitors};
 
 use crate::host::{Heard, Host, post};
 
@@ -161,6 +161,26 @@ fn typing_reaches_everybody_and_is_not_stored() {
         assert_eq!(worker.hear(), [Heard::Typing("alice".to_owned())]);
     }
     assert!(host.messages().is_empty());
+}
+
+#[test]
+fn counts_of_connections_reach_every_worker_in_order() {
+    let host = Host::started();
+    let mut workers: Vec<_> = (1..=2).map(|instance| host.worker(instance)).collect();
+    workers.iter_mut().for_each(|worker| drop(worker.hear()));
+    // More than the publishing thread takes in at once: none may be lost.
+    const NEWS: u16 = 1_000;
+    for worker in 0..NEWS {
+        let counts = vec![("127.0.0.1".parse().unwrap(), u32::from(worker))];
+        workers[0].send(&ToWriter::Visitors(Visitors { worker, afresh: false, ask: false, counts }));
+    }
+    for worker in &mut workers {
+        let mut heard = Vec::new();
+        while heard.len() < usize::from(NEWS) {
+            heard.extend(worker.hear());
+        }
+        assert_eq!(heard, (0..NEWS).map(Heard::Visitors).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -51,8 +51,8 @@ impl IntoResponse for ApiError {
         let code = self.0.code;
         let problem = Problem { error: self.0.message, code: code.as_str().to_owned() };
         let mut response = (status(code), axum::Json(problem)).into_response();
-        if code == Code::RequestTimeout {
-            // What is still to come of the body is not waited for (RFC 9110 §15.5.9).
+        if matches!(code, Code::RequestTimeout | Code::TooManyConnections) {
+            // What may still come is not waited for.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -73,7 +73,7 @@ fn status(code: Code) -> StatusCode {
         Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
         Code::Overloaded | Code::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,

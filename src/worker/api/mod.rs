@@ -24,6 +24,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::sync::watch;
 
+use super::address;
 use super::core::App;
 use super::cors;
 use super::password::Passwords;
@@ -86,6 +87,7 @@ pub fn router(rest: Rest) -> Router {
             ApiError::from(Refusal::new(Code::MethodNotAllowed, "Method not allowed"))
         })
         .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(from_fn_with_state(rest.app.clone(), address::limit))
         .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
         .with_state(rest)
 }

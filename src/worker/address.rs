@@ -1,0 +1,346 @@
+//! How many connections come from one address, on the whole host (`limits.connections_per_address`).
+//!
+//! A connection is counted by the worker that accepted it, from then until it is closed, also as a
+//! WebSocket. Behind a trusted proxy the connection is the proxy's; there the address is the one that
+//! `X-Forwarded-For` names, and what is counted is each request under way and each WebSocket.
+//!
+//! Workers tell each other their counts through the storage writer, on the bus that also carries
+//! `typing`: each counts exactly what it has, and knows of the others what they last said, some
+//! hundred microseconds ago. A burst that arrives everywhere at the same moment can so go past the
+//! limit by what the other workers took in meanwhile; a lasting excess is not possible.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::api::answer::ApiError;
+use super::core::App;
+use super::uplink::Uplink;
+use crate::chat::{Code, Refusal};
+use crate::config::{Config, Network};
+use crate::link::frame::{ToWriter, Visitors};
+
+/// Header in which proxies name whom they speak for, the nearest last.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Bits of an IPv6 address that name a customer's network, who has all addresses in it.
+const IPV6_BITS: u32 = 64;
+
+/// Connections by address.
+pub struct Addresses {
+    /// 0: nothing is counted.
+    limit: usize,
+    trusted: Vec<Network>,
+    worker: u16,
+    counts: Mutex<Counts>,
+    wake: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Counts {
+    here: HashMap<IpAddr, u32>,
+    /// By worker.
+    elsewhere: HashMap<u16, HashMap<IpAddr, u32>>,
+    /// Addresses whose count the others have not been told.
+    changed: HashSet<IpAddr>,
+    /// Everything is to be told, and perhaps asked for.
+    introduce: Option<Introduction>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Introduction {
+    /// The others do not know this worker, nor this worker them.
+    AndAsk,
+    /// Somebody asked.
+    Answer,
+}
+
+/// One connection that counts until it is dropped.
+pub struct Held {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.addresses.leave(self.address);
+    }
+}
+
+/// Who is at the other end of a TCP connection.
+#[derive(Clone)]
+pub enum Visitor {
+    /// Nothing is counted.
+    Unlimited,
+    /// Counted.
+    Direct(Arc<Held>),
+    /// One too many from its address.
+    Refused,
+    /// A trusted proxy; whom it speaks for is in each request.
+    Proxy(IpAddr),
+}
+
+impl Addresses {
+    /// Nobody is there yet. `wake` is told when there is something to [`Addresses::tell`].
+    pub fn new(config: &Config, worker: u16, wake: Arc<Notify>) -> Addresses {
+        Addresses {
+            limit: config.limits.connections_per_address,
+            // The configuration holds nothing else.
+            trusted: config.trusted_proxies.iter().filter_map(|text| Network::parse(text)).collect(),
+            worker,
+            counts: Mutex::default(),
+            wake,
+        }
+    }
+
+    /// Takes in a TCP connection.
+    pub fn arrive(self: &Arc<Self>, peer: IpAddr) -> Visitor {
+        if self.limit == 0 {
+            Visitor::Unlimited
+        } else if self.is_trusted(peer) {
+            Visitor::Proxy(peer)
+        } else {
+            self.enter(peer).map_or(Visitor::Refused, Visitor::Direct)
+        }
+    }
+
+    /// Counts one more of an address; `None`: there are as many as allowed.
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Held>> {
+        let address = counted_as(address);
+        let mut counts = self.counts.lock();
+        let elsewhere = counts.elsewhere.values().filter_map(|worker| worker.get(&address));
+        let others: u32 = elsewhere.sum();
+        let here = counts.here.get(&address).copied().unwrap_or(0);
+        let total = usize::try_from(here.saturating_add(others)).unwrap_or(usize::MAX);
+        if total >= self.limit {
+            return None;
+        }
+        counts.here.insert(address, here + 1);
+        counts.changed.insert(address);
+        drop(counts);
+        self.wake.notify_one();
+        Some(Arc::new(Held { addresses: self.clone(), address }))
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut counts = self.counts.lock();
+        if let Some(here) = counts.here.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                counts.here.remove(&address);
+            }
+        }
+        counts.changed.insert(address);
+        drop(counts);
+        self.wake.notify_one();
+    }
+
+    /// Whom a proxy speaks for: the last one named that is no trusted proxy itself. What stands before
+    /// that name is anybody's invention.
+    fn client(&self, proxy: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = proxy;
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+        let named: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
+        for name in named.iter().rev() {
+            let Some(address) = address_of(name.trim()) else {
+                break;
+            };
+            nearest = address;
+            if !self.is_trusted(address) {
+                break;
+            }
+        }
+        nearest
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// The link is up: the others have to be told everything, and asked.
+    pub fn introduce(&self) {
+        if self.limit > 0 {
+            self.counts.lock().introduce = Some(Introduction::AndAsk);
+        }
+    }
+
+    /// Another worker's news.
+    pub fn hear(&self, news: Visitors) {
+        if self.limit == 0 || news.worker == self.worker {
+            return;
+        }
+        let mut counts = self.counts.lock();
+        if news.ask && counts.introduce.is_none() {
+            counts.introduce = Some(Introduction::Answer);
+        }
+        let theirs = counts.elsewhere.entry(news.worker).or_default();
+        if news.afresh {
+            theirs.clear();
+        }
+        for (address, count) in news.counts {
+            if count == 0 {
+                theirs.remove(&address);
+            } else {
+                theirs.insert(address, count);
+            }
+        }
+    }
+
+    /// Tells the others what has changed here.
+    pub fn tell(&self, uplink: &mut Uplink) {
+        if self.limit == 0 {
+            return;
+        }
+        let mut counts = self.counts.lock();
+        if !uplink.is_up() {
+            // Everything is told when it is.
+            counts.changed.clear();
+            return;
+        }
+        let introduce = counts.introduce.take();
+        let changed = std::mem::take(&mut counts.changed);
+        if introduce.is_none() && changed.is_empty() {
+            return;
+        }
+        let news = if introduce.is_some() {
+            counts.here.iter().map(|(address, count)| (*address, *count)).collect()
+        } else {
+            let count = |address: IpAddr| counts.here.get(&address).copied().unwrap_or(0);
+            changed.into_iter().map(|address| (address, count(address))).collect()
+        };
+        uplink.tell(&ToWriter::Visitors(Visitors {
+            worker: self.worker,
+            afresh: introduce.is_some(),
+            ask: introduce == Some(Introduction::AndAsk),
+            counts: news,
+        }));
+    }
+}
+
+/// Lets a request in if its address has not too many under way.
+pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let held = match request.extensions().get::<Visitor>() {
+        None | Some(Visitor::Unlimited) => return next.run(request).await,
+        Some(Visitor::Direct(held)) => Some(held.clone()),
+        Some(Visitor::Refused) => None,
+        Some(Visitor::Proxy(proxy)) => app.addresses.enter(app.addresses.client(*proxy, request.headers())),
+    };
+    let Some(held) = held else {
+        let refusal = Refusal::new(Code::TooManyConnections, "Too many connections from this address");
+        return ApiError::from(refusal).into_response();
+    };
+    request.extensions_mut().insert(held.clone());
+    let response = next.run(request).await;
+    drop(held);
+    response
+}
+
+/// What stands for an address in the counts.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) >> (128 - IPV6_BITS) << (128 - IPV6_BITS);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        v4 => v4,
+    }
+}
+
+/// An address as proxies write it: alone, with a port, or in brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.split_once(']')).map(|(address, _)| address);
+    let without_port = || text.split_once(':').and_then(|(address, _)| address.parse().ok());
+    bare.unwrap_or(text).parse().ok().or_else(without_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(limit: usize, worker: u16) -> Arc<Addresses> {
+        let mut config = Config { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..Config::default() };
+        config.limits.connections_per_address = limit;
+        Arc::new(Addresses::new(&config, worker, Arc::default()))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn news(worker: u16, afresh: bool, counts: &[(&str, u32)]) -> Visitors {
+        let counts = counts.iter().map(|(address, count)| (ip(address), *count)).collect();
+        Visitors { worker, afresh, ask: false, counts }
+    }
+
+    #[test]
+    fn as_many_as_allowed_and_no_more_until_one_leaves() {
+        let addresses = addresses(2, 0);
+        let mut held: Vec<Arc<Held>> = (0..2).map(|_| addresses.enter(ip("1.2.3.4")).unwrap()).collect();
+        assert!(addresses.enter(ip("1.2.3.4")).is_none());
+        assert!(addresses.enter(ip("::ffff:1.2.3.4")).is_none(), "the same address");
+        assert!(addresses.enter(ip("1.2.3.5")).is_some());
+        let copy = held[0].clone();
+        held.remove(0);
+        assert!(addresses.enter(ip("1.2.3.4")).is_none(), "a copy is there");
+        drop(copy);
+        assert!(addresses.enter(ip("1.2.3.4")).is_some());
+        drop(held);
+        assert!(addresses.counts.lock().here.is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_customer() {
+        let addresses = addresses(1, 0);
+        let _held = addresses.enter(ip("2001:db8:0:1::1")).unwrap();
+        assert!(addresses.enter(ip("2001:db8:0:1:ffff::2")).is_none());
+        assert!(addresses.enter(ip("2001:db8:0:2::1")).is_some());
+    }
+
+    #[test]
+    fn what_other_workers_hold_counts_too() {
+        let addresses = addresses(5, 0);
+        addresses.hear(news(1, true, &[("1.2.3.4", 3)]));
+        addresses.hear(news(2, true, &[("1.2.3.4", 1), ("9.9.9.9", 5)]));
+        addresses.hear(news(0, true, &[("1.2.3.4", 5)]));
+        let _held = addresses.enter(ip("1.2.3.4")).unwrap();
+        assert!(addresses.enter(ip("1.2.3.4")).is_none());
+        assert!(addresses.enter(ip("9.9.9.9")).is_none());
+        addresses.hear(news(1, false, &[("1.2.3.4", 2)]));
+        let _held = addresses.enter(ip("1.2.3.4")).unwrap();
+        assert!(addresses.enter(ip("1.2.3.4")).is_none());
+        // A successor of worker 2 has none of its predecessor's.
+        addresses.hear(news(2, true, &[]));
+        assert!(addresses.enter(ip("1.2.3.4")).is_some());
+        assert!(addresses.enter(ip("9.9.9.9")).is_some());
+    }
+
+    #[test]
+    fn a_proxy_is_believed_as_far_as_it_is_trusted() {
+        let addresses = addresses(1, 0);
+        let client = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, line.parse().unwrap());
+            }
+            addresses.client(ip("10.0.0.1"), &headers).to_string()
+        };
+        assert_eq!(client(&[]), "10.0.0.1");
+        assert_eq!(client(&["1.2.3.4"]), "1.2.3.4");
+        assert_eq!(client(&["6.6.6.6, 1.2.3.4"]), "1.2.3.4", "the first one is invented");
+        assert_eq!(client(&["6.6.6.6, 1.2.3.4, 10.9.9.9"]), "1.2.3.4", "two proxies");
+        assert_eq!(client(&["6.6.6.6", "1.2.3.4", "10.9.9.9 "]), "1.2.3.4", "in lines of their own");
+        assert_eq!(client(&["1.2.3.4:5678"]), "1.2.3.4");
+        assert_eq!(client(&["[2001:db8::1]:80"]), "2001:db8::1");
+        assert_eq!(client(&["2001:db8::1"]), "2001:db8::1");
+        assert_eq!(client(&["1.2.3.4, unknown"]), "10.0.0.1");
+        assert_eq!(client(&["1.2.3.4, unknown, 10.9.9.9"]), "10.9.9.9");
+        assert_eq!(client(&["10.1.1.1, 10.2.2.2"]), "10.1.1.1", "nobody but proxies");
+    }
+}
