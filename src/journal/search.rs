@@ -71,10 +71,16 @@ impl Needle {
         self.exact.is_match(&content.nfc().collect::<String>())
     }
 
-    /// Whether the content of a line has the text, if that can be said without reading the line as a
-    /// record.
-    fn is_plainly_in(&self, content: &[u8]) -> bool {
-        self.ascii && content.is_ascii() && memchr::memchr(b'\\', content).is_none()
+    /// Whether a content has the text, as it stands in its line; `None`: it has escapes, so the line has
+    /// to be read as a record.
+    fn is_in_raw(&self, content: &[u8], found: bool) -> Option<bool> {
+        if memchr::memchr(b'\\', content).is_some() {
+            return None;
+        }
+        if found && self.ascii && content.is_ascii() {
+            return Some(true);
+        }
+        std::str::from_utf8(content).ok().map(|content| self.is_in(content))
     }
 }
 
@@ -150,20 +156,19 @@ fn candidates(needle: &Needle, block: &[u8], lines: &mut Vec<(usize, usize, bool
         let (start, end) = line_around(block, found.start());
         let line = &block[start..end];
         at = end + 1;
-        match record::content_of(line) {
+        let verdict = match record::content_of(line) {
+            Some(content) if found.start() >= start + content.end => Some(false),
+            // In what stands before the content: the content is looked at alone.
             Some(content) if found.start() < start + content.start => {
-                // In what stands before the content: the content is looked at alone.
-                if needle.raw.is_match(&line[content.clone()]) {
-                    lines.push((start, end, needle.is_plainly_in(&line[content])));
-                }
+                needle.is_in_raw(&line[content.clone()], needle.raw.is_match(&line[content]))
             }
-            Some(content) if found.start() >= start + content.end => {}
-            Some(content) => {
-                let certain = found.end() <= start + content.end && needle.is_plainly_in(&line[content]);
-                lines.push((start, end, certain));
-            }
+            Some(content) => needle.is_in_raw(&line[content.clone()], found.end() <= start + content.end),
             // Damaged, perhaps.
-            None => lines.push((start, end, false)),
+            None => None,
+        };
+        match verdict {
+            Some(false) => {}
+            certain => lines.push((start, end, certain.is_some())),
         }
         if at >= block.len() {
             break;

@@ -42,15 +42,22 @@ impl Socket {
     }
 
     /// Sends messages `from..to` to a room, all at once, and answers their acks in order of arrival.
-    /// The number of a message is its ack id and its content.
+    /// The number of a message is its content.
     pub fn say_many(&mut self, room_id: &str, from: u32, to: u32) -> Vec<Value> {
-        for number in from..to {
-            let event = json!(["send_message", {"roomId": room_id, "content": number.to_string()}]);
+        let contents: Vec<String> = (from..to).map(|number| number.to_string()).collect();
+        self.say_all(room_id, &contents)
+    }
+
+    /// Sends messages of these contents to a room, all at once, and answers their acks in order of
+    /// arrival.
+    pub fn say_all(&mut self, room_id: &str, contents: &[impl AsRef<str>]) -> Vec<Value> {
+        for (number, content) in contents.iter().enumerate() {
+            let event = json!(["send_message", {"roomId": room_id, "content": content.as_ref()}]);
             self.0.write(Message::text(format!("42{number}{event}"))).unwrap();
         }
         self.0.flush().unwrap();
         let mut acks = Vec::new();
-        while acks.len() < (to - from) as usize {
+        while acks.len() < contents.len() {
             let packet = self.next();
             // `43` and the ack id, then the arguments; a `message` event begins with `42[`.
             if let Some((_, arguments)) = packet.strip_prefix("43").and_then(|rest| rest.split_once('[')) {

@@ -113,10 +113,16 @@ fn shape(status: &Value) -> Value {
             "pingTimeouts": total("ping_timeouts_total"),
             "protocolViolations": total("violations_total"),
             "overloaded": total("overloaded_total"),
+            "searches": total("searches_total"),
+            "searchesGivenUp": total("searches_given_up_total"),
             "restarts": total("restarts"),
             "rssBytes": total("rss_bytes"),
         },
-        "queues": {"unanswered": total("unanswered"), "storage": report["queue"]},
+        "queues": {
+            "unanswered": total("unanswered"),
+            "storage": report["queue"],
+            "searches": total("searches"),
+        },
         "rates": {
             "messagesInPerSecond": total("messages_in_per_s"),
             "deliveriesPerSecond": total("deliveries_per_s"),
