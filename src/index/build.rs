@@ -220,7 +220,7 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
 fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let mut segments = segment::list(data_dir)?;
     segments.pop();
-    let mut report = Report::new("files of messages", segments.len() as u64);
+    let mut report = Report::new("full files of messages", segments.len() as u64);
     let mut before = None;
     for (at, segment) in segments.iter().enumerate() {
         let (mut failed, mut last) = (None, None);
@@ -240,6 +240,9 @@ fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
         store.set_progress(LogName::Messages, Progress { last: seq, ..Progress::default() })?;
         store.commit()?;
         report.at(at as u64 + 1, seq);
+    }
+    if let Some(last) = before {
+        report.end(last.last_seq);
     }
     Ok(())
 }
@@ -279,6 +282,9 @@ fn catch_up_log<R: Record>(
     let scan = scan.inspect_err(|_| drop(store.rollback()))?;
     store.set_progress(log, progress)?;
     store.commit()?;
+    if done.last == 0 && progress.last > 0 {
+        report.end(progress.last);
+    }
     Ok(scan)
 }
 
@@ -339,6 +345,11 @@ impl Report {
             tracing::info!(percent, records, "indexing {}", self.what);
         }
     }
+
+    /// All is done.
+    fn end(self, records: u64) {
+        tracing::info!(percent = 100, records, "indexed {}", self.what);
+    }
 }
 
 fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
@@ -346,6 +357,8 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let (mut last, mut heads) = (done, HashMap::new());
     let segments = segment::since(segment::list(data_dir)?, done)?;
     let newest = segments.last().map_or(0, |segment| segment.number);
+    let mut report = Report::new("the newest messages", segments.len() as u64);
+    let mut files = 0;
     for segment in segments {
         let path = &segment.path;
         let wrap = |source| JournalError::Io { path: path.clone(), source };
@@ -356,6 +369,7 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
             match record::decode_message(line.bytes) {
                 Ok(message) if line.finished => {
                     last = message.seq;
+                    report.at(files, last);
                     note(&mut heads, &message.room_id, message.seq);
                 }
                 // Recovery judges the newest file.
@@ -367,6 +381,7 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
                 write_heads(store, &mut heads, last)?;
             }
         }
+        files += 1;
     }
     write_heads(store, &mut heads, last)
 }

@@ -155,6 +155,34 @@ fn damage_fails_only_those_who_need_it() {
 }
 
 #[test]
+fn rows_of_a_file_that_is_not_whole_are_not_believed() {
+    let logs = logs();
+    logs.index(2);
+    let store = crate::index::store::Store::open(logs.path()).unwrap().unwrap();
+    let before = store.last_file().unwrap();
+    let mut key = |room_id: &str| store.room_key(room_id);
+    crate::index::sealed::read(&Segment::at(logs.path(), 3), before, &mut key, &mut |mut piece| {
+        piece.file = None; // The process ends before the last of it.
+        piece.rows.pop();
+        while !store.put_places(&mut piece, std::time::Duration::ZERO).unwrap() {}
+        true
+    })
+    .unwrap();
+    let history = History::open(logs.path()).unwrap();
+    for indexed in [2, 3, 5] {
+        logs.index(indexed);
+        for (room, _) in ROOMS {
+            assert_eq!(
+                seqs(&history, room, Window::default(), 1_000),
+                model(&logs, room, Window::default(), 1_000)
+            );
+            let after = with(Some(401), Some(150), None);
+            assert_eq!(seqs(&history, room, after, 1_000), model(&logs, room, after, 1_000));
+        }
+    }
+}
+
+#[test]
 fn a_room_that_is_gone_leaves_no_rows() {
     let logs = logs();
     logs.index(5);
