@@ -358,8 +358,7 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let segments = segment::since(segment::list(data_dir)?, done)?;
     let newest = segments.last().map_or(0, |segment| segment.number);
     let mut report = Report::new("the newest messages", segments.len() as u64);
-    let mut files = 0;
-    for segment in segments {
+    for (files, segment) in segments.into_iter().enumerate() {
         let path = &segment.path;
         let wrap = |source| JournalError::Io { path: path.clone(), source };
         let file = File::open(path).map_err(wrap)?;
@@ -369,7 +368,7 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
             match record::decode_message(line.bytes) {
                 Ok(message) if line.finished => {
                     last = message.seq;
-                    report.at(files, last);
+                    report.at(files as u64, last);
                     note(&mut heads, &message.room_id, message.seq);
                 }
                 // Recovery judges the newest file.
@@ -381,7 +380,6 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
                 write_heads(store, &mut heads, last)?;
             }
         }
-        files += 1;
     }
     write_heads(store, &mut heads, last)
 }
