@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::bulk::{self, Bulk};
 use super::sealed;
 use super::store::{self, LogName, Progress, Store};
 use super::{IndexError, ReadError, schema};
@@ -77,6 +78,7 @@ pub type Seen<'a> = dyn FnMut(LogName, OpId, u64) + 'a;
 /// A log is damaged, or the index can't be written.
 pub fn open(data_dir: &Path, last_seq: u64, seen: &mut Seen<'_>) -> Result<(Store, Ends), BuildError> {
     store::make_directory(data_dir)?;
+    bulk::discard_unfinished(data_dir)?;
     match usable(data_dir, last_seq) {
         Ok(Some(store)) => match catch_up(data_dir, &store, seen) {
             Err(BuildError::Index(error)) if error.is_damage() => {
@@ -159,46 +161,13 @@ fn record_before(path: &Path, byte: u64) -> io::Result<Option<Progress>> {
 /// # Errors
 /// A log is damaged, or the index can't be written. The old one, if any, is as it was.
 pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
-    store::make_directory(data_dir)?;
-    let building = schema::directory(data_dir).join("building.sqlite");
-    remove(&building)?;
-    let store = Store::create(&building)?;
-    let (users, rooms) = catch_up_people(data_dir, &store, seen)?;
-    put_sealed_files(data_dir, &store)?;
-    catch_up_messages(data_dir, &store)?;
+    let bulk = Bulk::empty(data_dir)?;
+    let (users, rooms) = catch_up_people(data_dir, &bulk.store, seen)?;
+    put_sealed_files(data_dir, &bulk.store)?;
+    catch_up_messages(data_dir, &bulk.store)?;
+    bulk.finish()?.take_place()?;
     let ends = Ends { users, rooms };
-    store.finish()?;
-    File::open(&building)?.sync_all()?;
-    discard(data_dir)?;
-    fs::rename(&building, schema::file(data_dir))?;
-    File::open(schema::directory(data_dir))?.sync_all()?;
     Ok(ends)
-}
-
-/// Removes the index; the next start of the storage writer builds it anew.
-///
-/// # Errors
-/// The directory can't be written.
-pub fn discard(data_dir: &Path) -> io::Result<()> {
-    // The database goes first and its side files after it: what is left at any moment is either
-    // whole or not taken for an index.
-    let file = schema::file(data_dir);
-    remove(&file)?;
-    remove(&side_file(&file, "-wal"))?;
-    remove(&side_file(&file, "-shm"))
-}
-
-fn side_file(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn remove(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Applies what the logs have and the index has not.
@@ -212,6 +181,9 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
     let users = catch_up_log::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
         store.apply_user(record).map(drop)
     })?;
+    if !store.index_names()? {
+        return Err(unusable("two users have the same name"));
+    }
     let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, Store::apply_room)?;
     Ok((users, rooms))
 }
@@ -352,7 +324,11 @@ impl Report {
     }
 }
 
-fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+/// Applies the messages that the index does not know.
+///
+/// # Errors
+/// A log is damaged, or the index can't be written.
+pub fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let done = store.progress(LogName::Messages)?.last;
     let (mut last, mut heads) = (done, HashMap::new());
     let segments = segment::since(segment::list(data_dir)?, done)?;

@@ -9,9 +9,11 @@
 //! help; both take what it does not have yet from the files themselves.
 
 pub mod build;
+pub mod bulk;
 #[cfg(test)]
 mod fixture;
 pub mod history;
+mod password;
 pub mod places;
 pub mod read;
 mod schema;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{IndexError, schema};
+use super::{IndexError, password, schema};
 use crate::chat::UserId;
 
 /// Participants that [`RoomInfo`] names, at most.
@@ -27,8 +27,12 @@ pub struct User {
     pub number: UserId,
     /// The name.
     pub username: String,
-    /// PHC string of the password's hash.
-    pub password: String,
+    /// Text of the password's hash; none: no password is right.
+    pub password: Option<String>,
+    /// How others see them in challenges.
+    pub nickname: Option<String>,
+    /// Where their picture is.
+    pub profile_image: Option<String>,
     /// Unix time in milliseconds.
     pub created_at_ms: i64,
 }
@@ -120,16 +124,16 @@ impl Reader {
     /// The index can't be read; so for all questions below.
     pub fn user_by_name(&self, name: &str) -> Result<Option<User>, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT number, username, password, created_ms FROM users WHERE username = ?1";
-            index.prepare_cached(sql)?.query_row([name], user).optional()
+            let sql = format!("{USER} WHERE username = ?1");
+            index.prepare_cached(&sql)?.query_row([name], user).optional()
         })
     }
 
     /// The user of that number.
     pub fn user_by_number(&self, number: UserId) -> Result<Option<User>, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT number, username, password, created_ms FROM users WHERE number = ?1";
-            index.prepare_cached(sql)?.query_row([number], user).optional()
+            let sql = format!("{USER} WHERE number = ?1");
+            index.prepare_cached(&sql)?.query_row([number], user).optional()
         })
     }
 
@@ -253,8 +257,18 @@ fn file_id(data_dir: &Path) -> Option<FileId> {
     fs::metadata(schema::file(data_dir)).ok().map(|file| (file.dev(), file.ino()))
 }
 
+/// What [`user`] reads.
+const USER: &str = "SELECT number, username, password, nickname, profile_image, created_ms FROM users";
+
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
-    Ok(User { number: row.get(0)?, username: row.get(1)?, password: row.get(2)?, created_at_ms: row.get(3)? })
+    Ok(User {
+        number: row.get(0)?,
+        username: row.get(1)?,
+        password: password::unpack(row.get_ref(2)?)?,
+        nickname: row.get(3)?,
+        profile_image: row.get(4)?,
+        created_at_ms: row.get(5)?,
+    })
 }
 
 /// What [`room`] reads.

@@ -20,14 +20,16 @@ use super::IndexError;
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
 pub const VERSION: i64 = 2;
 
-/// Times, in Unix milliseconds, end in `_ms`.
+/// `password` is what [`super::password`] makes of it. Times, in Unix milliseconds, end in `_ms`.
 pub const TABLES: &str = "
 CREATE TABLE users (
   number INTEGER PRIMARY KEY,
-  username TEXT NOT NULL UNIQUE,
-  password TEXT NOT NULL,
+  username TEXT NOT NULL,
+  password,
   created_ms INTEGER NOT NULL,
-  rooms INTEGER NOT NULL DEFAULT 0
+  rooms INTEGER NOT NULL DEFAULT 0,
+  nickname TEXT,
+  profile_image TEXT
 );
 CREATE TABLE rooms (
   key INTEGER PRIMARY KEY,
@@ -83,6 +85,9 @@ CREATE TABLE progress (
   sum INTEGER NOT NULL
 ) WITHOUT ROWID;
 ";
+
+/// Users by name: made when many users have been put in, since that sorts them once.
+pub const NAMES: &str = "CREATE UNIQUE INDEX IF NOT EXISTS users_by_name ON users (username)";
 
 /// Statements a connection keeps prepared.
 const STATEMENTS: usize = 64;

@@ -5,14 +5,17 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::{IndexError, schema};
+use super::{IndexError, password, schema};
 use crate::chat::UserId;
-use crate::journal::record::{RoomChange, RoomRecord, UserRecord};
+use crate::journal::record::{Profile, RoomChange, RoomRecord, UserChange, UserRecord};
 
 /// KiB of pages the writing connection keeps.
 const WRITER_CACHE_KIB: i64 = 8_192;
+
+/// KiB of pages it keeps while an index is being made, and sorts at a time.
+const BUILDER_CACHE_KIB: i64 = 65_536;
 
 /// Statements it keeps prepared.
 const STATEMENTS: usize = 48;
@@ -89,10 +92,69 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let store = Store::with(Connection::open_with_flags(file, flags)?)?;
-        store.connection.pragma_update(None, "journal_mode", "OFF")?;
-        store.connection.pragma_update(None, "synchronous", "OFF")?;
+        store.hurry()?;
         store.connection.execute_batch(schema::TABLES)?;
         Ok(store)
+    }
+
+    /// Opens a copy of an index that nobody else knows yet, as after [`Store::create`].
+    ///
+    /// # Errors
+    /// The file can't be used.
+    pub fn open_copy(file: &Path) -> Result<Store, IndexError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
+        schema::check_version(&store.connection)?;
+        // Out of WAL mode first: there is no way from there to none at all.
+        store.connection.pragma_update(None, "journal_mode", "DELETE")?;
+        store.hurry()?;
+        Ok(store)
+    }
+
+    fn hurry(&self) -> Result<(), IndexError> {
+        self.connection.pragma_update(None, "journal_mode", "OFF")?;
+        self.connection.pragma_update(None, "synchronous", "OFF")?;
+        self.connection.pragma_update(None, "cache_size", -BUILDER_CACHE_KIB)?;
+        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        Ok(())
+    }
+
+    /// Makes users findable by name. Until then a created index takes them in much faster.
+    ///
+    /// # Errors
+    /// The index can't be written; `Ok(false)`: two users have the same name.
+    pub fn index_names(&self) -> Result<bool, IndexError> {
+        match self.connection.execute_batch(schema::NAMES) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
+    }
+
+    /// Undoes [`Store::index_names`].
+    pub fn forget_names(&self) -> Result<(), IndexError> {
+        Ok(self.connection.execute_batch("DROP INDEX IF EXISTS users_by_name")?)
+    }
+
+    /// Tells the number of each user whose name a user of a lower number has, in no order, until told to
+    /// stop. Works without the index of names.
+    pub fn same_names(&self, tell: &mut dyn FnMut(UserId) -> bool) -> Result<(), IndexError> {
+        let sql = "SELECT number, username FROM users ORDER BY username, number";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut last: Option<String> = None;
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            match &mut last {
+                Some(last) if last == name => {
+                    if !tell(row.get(0)?) {
+                        break;
+                    }
+                }
+                Some(last) => name.clone_into(last),
+                None => last = Some(name.to_owned()),
+            }
+        }
+        Ok(())
     }
 
     fn with(connection: Connection) -> Result<Store, IndexError> {
@@ -109,6 +171,7 @@ impl Store {
         // The places that were put in are those of the rooms that were left.
         self.connection.execute_batch("DELETE FROM gone_rooms")?;
         self.connection.pragma_update(None, "user_version", schema::VERSION)?;
+        self.connection.pragma_update(None, "locking_mode", "NORMAL")?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
         self.connection.close().map_err(|(_, error)| error)?;
         Ok(())
@@ -200,13 +263,31 @@ impl Store {
         Ok(self.connection.prepare_cached(sql)?.exists(params![user, room])?)
     }
 
-    /// Applies a record of `users.jsonl`; `false`: the name is taken, and nothing was done.
+    /// The text of a user's password hash, if there is that user and one.
+    pub fn password(&self, number: UserId) -> Result<Option<String>, IndexError> {
+        let sql = "SELECT password FROM users WHERE number = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok(password::unpack(row.get_ref(0)?)?);
+        Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?.flatten())
+    }
+
+    /// Applies a record of `users.jsonl`; `false`: the name or the number is taken, or nobody has that
+    /// number, and nothing was done. While there is no index of names, no name is found to be taken.
     pub fn apply_user(&self, record: &UserRecord) -> Result<bool, IndexError> {
-        let sql = "INSERT INTO users (number, username, password, created_ms) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (username) DO NOTHING";
-        let UserRecord { user_id, username, password, created_at, .. } = record;
-        let done =
-            self.connection.prepare_cached(sql)?.execute(params![user_id, username, password, created_at])?;
+        let done = match &record.change {
+            UserChange::Created(profile) => {
+                let sql = "INSERT OR IGNORE INTO users
+                           (number, username, password, nickname, profile_image, created_ms)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                let Profile { username, nickname, profile_image, .. } = profile;
+                let password = profile.password.as_deref().map(password::pack);
+                let values = params![record.user_id, username, password, nickname, profile_image, record.at];
+                self.connection.prepare_cached(sql)?.execute(values)?
+            }
+            UserChange::Password(text) => {
+                let sql = "UPDATE users SET password = ?2 WHERE number = ?1";
+                self.connection.prepare_cached(sql)?.execute(params![record.user_id, password::pack(text)])?
+            }
+        };
         Ok(done == 1)
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lines::Lines;
-use super::record::{self, BadRecord, RoomRecord, UserRecord};
+use super::record::{self, BadRecord, RoomRecord, UserChange, UserRecord};
 use super::segment::{self, Segment};
 use super::{JournalError, ROOMS, USERS};
 
@@ -31,7 +31,7 @@ pub struct Summary {
     pub messages: u64,
     /// Their files.
     pub files: u64,
-    /// Good records of `users.jsonl`.
+    /// Users created by good records of `users.jsonl`.
     pub users: u64,
     /// Good records of `chatrooms.jsonl`.
     pub rooms: u64,
@@ -69,18 +69,26 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
         summary.messages += good;
         summary.files += 1;
     }
-    let mut number = 0;
+    let (mut last, mut created) = (0, 0);
     let mut user = |line: &[u8]| {
         let record: UserRecord = record::decode(line)?;
-        number += 1;
-        if record.user_id == number {
-            return Ok(record.rev);
-        }
-        let what = format!("user number {} where {number} belongs", record.user_id);
-        number = record.user_id;
-        Err(BadRecord::Fields(what))
+        let wrong = match &record.change {
+            UserChange::Created(_) if record.user_id <= last => {
+                format!("user number {} behind {last}", record.user_id)
+            }
+            UserChange::Password(_) if record.user_id > last || record.user_id == 0 => {
+                format!("a password of user {}, who is not there", record.user_id)
+            }
+            _ => {
+                created += u64::from(record.user_id > last);
+                last = last.max(record.user_id);
+                return Ok(record.rev);
+            }
+        };
+        Err(BadRecord::Fields(wrong))
     };
-    summary.users = check_log(&data_dir.join(USERS), live, &mut user, &mut tell)?;
+    check_log(&data_dir.join(USERS), live, &mut user, &mut tell)?;
+    summary.users = created;
     let mut room = |line: &[u8]| record::decode::<RoomRecord>(line).map(|record| record.rev);
     summary.rooms = check_log(&data_dir.join(ROOMS), live, &mut room, &mut tell)?;
     summary.problems = told;

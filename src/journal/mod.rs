@@ -5,10 +5,11 @@
 //! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`after`]
 //! reads what a worker has missed, [`check`] everything for `minitalk verify`. [`places`] says where
 //! messages stand, [`walk`] finds that out, [`tail`] keeps it for the newest files, [`read`] reads
-//! messages by it, [`search`] looks for text.
+//! messages by it, [`search`] looks for text. [`resume`] opens all for appending, [`undo`] makes a large
+//! addition all or nothing.
 //!
-//! The format, byte by byte, is in `data/README.md`. Only the storage writer opens these files for
-//! writing; any process may read them at any time, since what has been written is never changed:
+//! The format, byte by byte, is in `data/README.md`. Only the storage writer, and
+//! `minitalk import` in its place, opens these files for writing; any process may read them at any time, since what has been written is never changed:
 //! an unfinished last line is not yet a record.
 
 pub mod after;
@@ -20,11 +21,13 @@ pub mod places;
 pub mod read;
 pub mod record;
 pub mod recover;
+pub mod resume;
 pub mod rolling;
 pub mod search;
 pub mod segment;
 pub mod stamp;
 pub mod tail;
+pub mod undo;
 pub mod walk;
 
 use std::io;

@@ -127,6 +127,19 @@ pub enum Change {
         /// Who leaves.
         user: UserId,
     },
+    /// Put other hashes of the same passwords in place of outdated ones.
+    SetPasswords(Vec<NewPassword>),
+}
+
+/// Another hash for a user's password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPassword {
+    /// Whose.
+    pub user: UserId,
+    /// The hash that it is to replace; if another is stored by now, that one stays.
+    pub replaces: String,
+    /// PHC string of the new hash.
+    pub password: String,
 }
 
 /// A user to create.
@@ -233,6 +246,6 @@ pub enum Outcome {
     Users(Vec<Result<UserId, Refusal>>),
     /// For each room of the call, in order: nothing to add, or why not.
     Rooms(Vec<Result<(), Refusal>>),
-    /// Done; nothing to add (`Invite`, `Join`, `Leave`, `Sync`).
+    /// Done; nothing to add (`Invite`, `Join`, `Leave`, `SetPasswords`, `Sync`).
     Ok,
 }

@@ -23,7 +23,18 @@ const BULK_TURNS: usize = 2;
 enum Job {
     Hash(Vec<String>, oneshot::Sender<Vec<Option<String>>>),
     /// Passwords, each with the stored hash or none for a user that is not there.
-    Verify(Vec<(String, Option<String>)>, oneshot::Sender<Vec<bool>>),
+    Verify(Vec<(String, Option<String>)>, oneshot::Sender<Vec<Verdict>>),
+}
+
+/// Whether a password is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is not, or there is no such user, or no password opens the account.
+    Wrong,
+    /// It is.
+    Right,
+    /// It is, and the stored hash is one of bcrypt's, of an imported user: this is to replace it.
+    Outdated(String),
 }
 
 /// The hashing thread's front.
@@ -85,7 +96,7 @@ impl Passwords {
         &self,
         asked: Vec<(String, Option<String>)>,
         urgency: Urgency,
-    ) -> Result<Vec<bool>, Refusal> {
+    ) -> Result<Vec<Verdict>, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.run(Job::Verify(asked, reply), answer, urgency).await
     }
@@ -118,9 +129,14 @@ fn work(argon2: &Argon2<'_>, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
                 drop(reply.send(hashes));
             }
             Ok(Job::Verify(asked, reply)) => {
-                let verify = |(password, stored): &(String, Option<String>)| {
-                    let right = matches(argon2, password, stored.as_ref().or(nobody.as_ref()));
-                    right && stored.is_some()
+                let verify = |(password, stored): &(String, Option<String>)| match stored {
+                    Some(stored) if is_bcrypt(stored) => verify_bcrypt(argon2, password, stored),
+                    Some(stored) if matches(argon2, password, stored) => Verdict::Right,
+                    Some(_) => Verdict::Wrong,
+                    None => {
+                        nobody.as_ref().map(|nobody| matches(argon2, password, nobody));
+                        Verdict::Wrong
+                    }
                 };
                 drop(reply.send(asked.iter().map(verify).collect()));
             }
@@ -133,7 +149,50 @@ fn hash(argon2: &Argon2<'_>, password: &str) -> Option<String> {
     argon2.hash_password(password.as_bytes()).ok().map(|hash| hash.to_string())
 }
 
-fn matches(argon2: &Argon2<'_>, password: &str, stored: Option<&String>) -> bool {
-    let parsed = stored.and_then(|stored| PasswordHash::new(stored).ok());
-    parsed.is_some_and(|hash| argon2.verify_password(password.as_bytes(), &hash).is_ok())
+fn matches(argon2: &Argon2<'_>, password: &str, stored: &str) -> bool {
+    PasswordHash::new(stored).is_ok_and(|hash| argon2.verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+/// Only imported users have such a hash, until they log in.
+fn is_bcrypt(stored: &str) -> bool {
+    stored.starts_with("$2")
+}
+
+fn verify_bcrypt(argon2: &Argon2<'_>, password: &str, stored: &str) -> Verdict {
+    // Like the one that made the hash, it looks at the first 72 bytes of a password only.
+    if !bcrypt::verify(password, stored).unwrap_or(false) {
+        return Verdict::Wrong;
+    }
+    hash(argon2, password).map_or(Verdict::Right, Verdict::Outdated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Cost = Cost { memory_kib: 8, iterations: 1, parallelism: 1 };
+
+    #[tokio::test]
+    async fn every_kind_of_hash_is_known() {
+        let passwords = Passwords::start(CHEAP).unwrap();
+        let own = passwords.hash(vec!["비밀".to_owned()], Urgency::Single).await.unwrap().pop().flatten();
+        let bcrypt = bcrypt::hash_with_result("비밀", 4).unwrap();
+        let variants = [bcrypt::Version::TwoA, bcrypt::Version::TwoB, bcrypt::Version::TwoY]
+            .map(|version| Some(bcrypt.format_for_version(version)));
+        let asked = |password: &str| {
+            let stored = [own.clone()].into_iter().chain(variants.clone()).chain([None, Some("?".into())]);
+            stored.map(|stored| (password.to_owned(), stored)).collect::<Vec<_>>()
+        };
+        let right = passwords.verify(asked("비밀"), Urgency::Single).await.unwrap();
+        assert_eq!(right[0], Verdict::Right);
+        for verdict in &right[1..4] {
+            let Verdict::Outdated(new) = verdict else { panic!("{verdict:?}") };
+            assert!(new.starts_with("$argon2id$"), "{new}");
+            let again = vec![("비밀".to_owned(), Some(new.clone()))];
+            assert_eq!(passwords.verify(again, Urgency::Single).await.unwrap(), [Verdict::Right]);
+        }
+        assert_eq!(right[4..], [Verdict::Wrong, Verdict::Wrong]);
+        let wrong = passwords.verify(asked("other"), Urgency::Single).await.unwrap();
+        assert!(wrong.iter().all(|verdict| *verdict == Verdict::Wrong), "{wrong:?}");
+    }
 }

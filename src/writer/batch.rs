@@ -154,5 +154,5 @@ pub fn message<'a>(
     let [room_id, sender, content] = texts.map(Cow::Borrowed);
     let (user, timestamp_ms, synced) = numbers;
     let client_id = client_id.map(Cow::Borrowed);
-    Message { seq, id, room_id, sender, content, timestamp_ms, client_id, user, synced }
+    Message { seq, id, room_id, sender, content, timestamp_ms, client_id, user, imported: None, synced }
 }

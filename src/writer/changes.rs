@@ -11,8 +11,8 @@ use super::judge::{Ends, Failure, Judge, Judged};
 use super::repeats;
 use crate::chat::{Code, OpId, Refusal, UserId};
 use crate::index::store::LogName;
-use crate::journal::record::{self, RoomChange, RoomRecord, UserEvent, UserRecord};
-use crate::link::frame::{Change, NewRoom, NewUser, Outcome};
+use crate::journal::record::{self, Profile, RoomChange, RoomRecord, UserChange, UserRecord};
+use crate::link::frame::{Change, NewPassword, NewRoom, NewUser, Outcome};
 
 /// Changes that will be made durable together.
 pub struct Step {
@@ -51,6 +51,7 @@ impl Step {
     pub fn apply(&mut self, judge: &Judge<'_>, op: OpId, change: Change) -> Judged<Outcome> {
         match change {
             Change::CreateUsers(users) => self.create_users(judge, op, users).map(Ok),
+            Change::SetPasswords(passwords) => self.set_passwords(judge, op, passwords),
             Change::CreateRooms { creator, rooms } => self.create_rooms(judge, op, creator, rooms),
             Change::Invite { room_id, by, participants } => {
                 if judge.did(op) {
@@ -77,7 +78,10 @@ impl Step {
         let mut done: HashMap<String, UserId> = match judge.repeats.find(LogName::Users, op) {
             Some(byte) => repeats::read::<UserRecord>(judge.paths[0], byte, op)?
                 .into_iter()
-                .map(|record| (record.username, record.user_id))
+                .filter_map(|record| match record.change {
+                    UserChange::Created(profile) => Some((profile.username, record.user_id)),
+                    UserChange::Password(_) => None,
+                })
                 .collect(),
             None => HashMap::new(),
         };
@@ -87,27 +91,46 @@ impl Step {
                 outcomes.push(Ok(number));
                 continue;
             }
-            let record = UserRecord {
-                rev: self.ends.users + 1,
-                event: UserEvent::Created,
-                op,
-                user_id: self.ends.last_user + 1,
-                username,
-                password,
-                created_at: judge.now_ms,
-                synced: judge.durable.users,
-            };
-            if judge.store.apply_user(&record)? {
-                self.places.push((LogName::Users, op, self.users.len() as u64));
-                record::encode(&record, &mut self.users);
-                self.ends.users = record.rev;
-                self.ends.last_user = record.user_id;
-                outcomes.push(Ok(record.user_id));
+            let user_id = self.ends.last_user + 1;
+            let profile = Profile { username, password: Some(password), ..Profile::default() };
+            if self.record_user(judge, op, user_id, UserChange::Created(profile))? {
+                self.ends.last_user = user_id;
+                outcomes.push(Ok(user_id));
             } else {
                 outcomes.push(Err(Refusal::new(Code::UsernameTaken, "Username already exists")));
             }
         }
         Ok(Outcome::Users(outcomes))
+    }
+
+    /// Gives users other hashes of their passwords. One whose stored hash is no longer the one that is
+    /// to be replaced keeps it, so a retry changes nothing.
+    fn set_passwords(&mut self, judge: &Judge<'_>, op: OpId, passwords: Vec<NewPassword>) -> Judged<Outcome> {
+        for NewPassword { user, replaces, password } in passwords {
+            if judge.store.password(user)?.is_some_and(|stored| stored == replaces) {
+                self.record_user(judge, op, user, UserChange::Password(password))?;
+            }
+        }
+        Ok(Ok(Outcome::Ok))
+    }
+
+    /// `false`: the index refuses it (the name is taken), and nothing is recorded.
+    fn record_user(
+        &mut self,
+        judge: &Judge<'_>,
+        op: OpId,
+        user_id: UserId,
+        change: UserChange,
+    ) -> Result<bool, Failure> {
+        let rev = self.ends.users + 1;
+        let record = UserRecord { rev, op, user_id, change, at: judge.now_ms, synced: judge.durable.users };
+        if !judge.store.apply_user(&record)? {
+            return Ok(false);
+        }
+        self.places.push((LogName::Users, op, self.users.len() as u64));
+        record::encode(&record, &mut self.users);
+        self.ends.users = rev;
+        Ok(true)
     }
 
     fn create_rooms(
@@ -150,7 +173,7 @@ impl Step {
         let mut members = vec![creator];
         members.extend(others.into_iter().filter(|user| *user != creator));
         allowed!(judge.check_room_for(&members)?);
-        let change = RoomChange::Created { op, room_id, name, open, created_by: creator, members };
+        let change = RoomChange::Created { op, room_id, name, open, created_by: creator, members, source: None };
         self.record(judge, change).map(Ok)
     }
 

@@ -379,6 +379,7 @@ impl Directory {
 fn entries(change: &Change) -> usize {
     match change {
         Change::CreateUsers(users) => users.len(),
+        Change::SetPasswords(passwords) => passwords.len(),
         Change::CreateRooms { rooms, .. } => rooms.iter().map(|room| 1 + room.participants.len()).sum(),
         Change::Invite { participants, .. } => participants.len(),
         Change::Join { .. } | Change::Leave { .. } => 1,

@@ -64,7 +64,7 @@ use self::reader::Outlets;
 use self::status::Status;
 use crate::config::{Config, Storage};
 use crate::index::IndexError;
-use crate::index::build;
+use crate::index::bulk;
 use crate::journal::disk::{Disk, RealDisk};
 use crate::link::frame::Position;
 
@@ -156,7 +156,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
 
 /// The directory thread has found the index damaged: without it the next start builds it anew.
 fn discard(data_dir: &Path) {
-    if let Err(error) = build::discard(data_dir) {
+    if let Err(error) = bulk::discard(data_dir) {
         tracing::error!(%error, "cannot remove the damaged index");
     }
 }

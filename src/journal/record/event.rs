@@ -2,40 +2,143 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{ms_text, op_text, text_ms, text_op};
+use super::text::{Ms, ms_text, op_text, text_ms, text_op};
 use super::{BadRecord, check, read_json, seal, write_json};
 use crate::chat::{OpId, UserId};
 
 /// A line of `users.jsonl`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
     /// The record's place in its file, from 1.
     pub rev: u64,
-    /// What happened.
-    pub event: UserEvent,
     /// The operation that did it.
-    #[serde(serialize_with = "op_text", deserialize_with = "text_op")]
     pub op: OpId,
     /// The user's number.
     pub user_id: UserId,
-    /// The name.
-    pub username: String,
-    /// PHC string of the password's hash.
-    pub password: String,
+    /// What happened.
+    pub change: UserChange,
     /// Unix time in milliseconds.
-    #[serde(serialize_with = "ms_text", deserialize_with = "text_ms")]
-    pub created_at: i64,
+    pub at: i64,
     /// The highest `rev` of this file known to be durable when the line was written.
     pub synced: u64,
 }
 
 /// What can happen to a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UserEvent {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserChange {
     /// Exists from now on.
+    Created(Profile),
+    /// Has another password from now on: the hash's text.
+    Password(String),
+}
+
+/// What is known of a user from the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// The name.
+    pub username: String,
+    /// PHC string of the password's hash, or bcrypt's; none: no password opens this account.
+    pub password: Option<String>,
+    /// How others see them in challenges.
+    pub nickname: Option<String>,
+    /// Where their picture is.
+    pub profile_image: Option<String>,
+    /// Of an imported user, the JSON text of an object: what no other field says of the original.
+    pub source: Option<String>,
+}
+
+/// The fields of a user's line, in order; `S` is borrowed text or owned.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserLine<S> {
+    rev: u64,
+    event: UserEvent,
+    #[serde(serialize_with = "op_text", deserialize_with = "text_op")]
+    op: OpId,
+    user_id: UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<S>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<S>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nickname: Option<S>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile_image: Option<S>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Ms>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Ms>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<S>,
+    synced: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum UserEvent {
     Created,
+    Password,
+}
+
+impl Serialize for UserRecord {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let UserRecord { rev, op, user_id, at, synced, .. } = *self;
+        let mut line = UserLine {
+            rev,
+            event: UserEvent::Created,
+            op,
+            user_id,
+            username: None,
+            password: None,
+            nickname: None,
+            profile_image: None,
+            created_at: None,
+            at: None,
+            source: None,
+            synced,
+        };
+        match &self.change {
+            UserChange::Created(profile) => {
+                line.username = Some(profile.username.as_str());
+                line.password = profile.password.as_deref();
+                line.nickname = profile.nickname.as_deref();
+                line.profile_image = profile.profile_image.as_deref();
+                line.source = profile.source.as_deref();
+                line.created_at = Some(Ms(at));
+            }
+            UserChange::Password(password) => {
+                line.event = UserEvent::Password;
+                line.password = Some(password);
+                line.at = Some(Ms(at));
+            }
+        }
+        line.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for UserRecord {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<UserRecord, D::Error> {
+        let missing = serde::de::Error::missing_field;
+        let line = UserLine::<String>::deserialize(deserializer)?;
+        let (change, at) = match line.event {
+            UserEvent::Created => {
+                let profile = Profile {
+                    username: line.username.ok_or_else(|| missing("username"))?,
+                    password: line.password,
+                    nickname: line.nickname,
+                    profile_image: line.profile_image,
+                    source: line.source,
+                };
+                (UserChange::Created(profile), line.created_at.ok_or_else(|| missing("createdAt"))?)
+            }
+            UserEvent::Password => {
+                let password = line.password.ok_or_else(|| missing("password"))?;
+                (UserChange::Password(password), line.at.ok_or_else(|| missing("at"))?)
+            }
+        };
+        let UserLine { rev, op, user_id, synced, .. } = line;
+        Ok(UserRecord { rev, op, user_id, change, at: at.0, synced })
+    }
 }
 
 /// A line of `chatrooms.jsonl`.
@@ -75,6 +178,9 @@ pub enum RoomChange {
         created_by: UserId,
         /// All its members, in order of joining, nobody twice.
         members: Vec<UserId>,
+        /// Of an imported room, as [`Profile::source`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
     },
     /// These are new in it.
     Joined {
@@ -182,6 +288,7 @@ mod tests {
                 open: false,
                 created_by: 1,
                 members: vec![1, 2],
+                source: None,
             },
             at: 0,
             after_seq: 9,
@@ -204,18 +311,41 @@ mod tests {
         assert_eq!(decode::<RoomRecord>(&line[..line.len() - 1]).unwrap(), record);
     }
 
+    #[test]
+    fn user_records_look_as_documented() {
+        let op = OpId { instance: 1, count: 2 };
+        let profile = Profile { username: "가나".into(), nickname: Some("n".into()), ..Profile::default() };
+        let change = UserChange::Created(profile);
+        let record = UserRecord { rev: 1, op, user_id: 7, change, at: 0, synced: 0 };
+        let line = |record: &UserRecord| {
+            let mut line = Vec::new();
+            encode(record, &mut line);
+            assert_eq!(decode::<UserRecord>(&line[..line.len() - 1]).unwrap(), *record);
+            String::from_utf8(line).unwrap()
+        };
+        let begins = r#"{"rev":1,"event":"created","op":"0000000000000001-2","userId":7,"username":"가나","nickname":"n","createdAt":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
+        assert!(line(&record).starts_with(begins), "{}", line(&record));
+        let record = UserRecord { rev: 2, change: UserChange::Password("$argon2id$".into()), ..record };
+        let begins = r#"{"rev":2,"event":"password","op":"0000000000000001-2","userId":7,"password":"$argon2id$","at":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
+        assert!(line(&record).starts_with(begins), "{}", line(&record));
+    }
+
     proptest! {
         #[test]
-        fn users_round_trip(texts: [String; 2], numbers: [u64; 5]) {
-            let [username, password] = texts;
+        fn users_round_trip(username: String, texts: [Option<String>; 4], numbers: [u64; 5]) {
+            let [password, nickname, profile_image, source] = texts;
+            let change = match password {
+                Some(password) if numbers[0].is_multiple_of(2) => UserChange::Password(password),
+                password => {
+                    UserChange::Created(Profile { username, password, nickname, profile_image, source })
+                }
+            };
             let record = UserRecord {
                 rev: numbers[0],
-                event: UserEvent::Created,
                 op: OpId { instance: numbers[1], count: numbers[2] },
                 user_id: numbers[3],
-                username,
-                password,
-                created_at: i64::try_from(numbers[4] % 4_000_000_000_000).unwrap(),
+                change,
+                at: i64::try_from(numbers[4] % 4_000_000_000_000).unwrap(),
                 synced: 0,
             };
             let mut line = Vec::new();

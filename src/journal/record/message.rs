@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{op_text, text_ms, text_op};
+use super::text::{op_text, text_ms, text_some_op};
 use super::{BadRecord, check, read_json, seal, write_json};
+use crate::chat::id::BadOpId;
 use crate::chat::{OpId, UserId};
 use crate::journal::stamp::Stamp;
 
@@ -29,15 +30,27 @@ pub struct Message<'a> {
     pub client_id: Option<Cow<'a, str>>,
     /// The sender's number.
     pub user: UserId,
+    /// Where it comes from, if not from a client of this server.
+    pub imported: Option<Imported<'a>>,
     /// The highest `seq` known to be durable when the line was written.
     pub synced: u64,
+}
+
+/// What is kept of the original of an imported message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported<'a> {
+    /// Its id there, which clients see in place of the operation's.
+    pub id: Cow<'a, str>,
+    /// It is the first of the file of that number.
+    pub file: Option<u64>,
+    /// The JSON text of an object: what no other field says of the original.
+    pub source: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
 struct ClientFields<'a> {
     seq: u64,
-    #[serde(serialize_with = "op_text")]
-    id: OpId,
+    id: Id<'a>,
     #[serde(rename = "roomId")]
     room_id: &'a str,
     sender: &'a str,
@@ -45,6 +58,25 @@ struct ClientFields<'a> {
     timestamp: &'a str,
     #[serde(rename = "clientId", skip_serializing_if = "Option::is_none")]
     client_id: Option<&'a str>,
+}
+
+/// A message's `id` as clients see it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Id<'a> {
+    Own(#[serde(serialize_with = "op_text")] OpId),
+    Imported(&'a str),
+}
+
+/// What an imported message has behind [`USER_KEY`].
+#[derive(Serialize)]
+struct ImportedFields<'a> {
+    #[serde(serialize_with = "op_text")]
+    op: OpId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
 }
 
 /// Appends a message's line; answers where in `out` the fields are that clients see (the object
@@ -55,7 +87,7 @@ pub fn encode_message(message: &Message<'_>, stamp: &mut Stamp, out: &mut Vec<u8
         out,
         &ClientFields {
             seq: message.seq,
-            id: message.id,
+            id: message.imported.as_ref().map_or(Id::Own(message.id), |original| Id::Imported(&original.id)),
             room_id: &message.room_id,
             sender: &message.sender,
             content: &message.content,
@@ -67,6 +99,12 @@ pub fn encode_message(message: &Message<'_>, stamp: &mut Stamp, out: &mut Vec<u8
     let fields = start + 1..out.len();
     out.extend_from_slice(USER_KEY);
     write_json(out, &message.user);
+    if let Some(Imported { file, source, .. }) = &message.imported {
+        let brace = out.len();
+        write_json(out, &ImportedFields { op: message.id, file: *file, source: source.as_deref() });
+        out[brace] = b',';
+        out.pop(); // The closing brace.
+    }
     out.extend_from_slice(b",\"synced\":");
     write_json(out, &message.synced);
     seal(out, start);
@@ -79,8 +117,8 @@ const USER_KEY: &[u8] = b",\"userId\":";
 #[derive(Deserialize)]
 struct MessageJson<'a> {
     seq: u64,
-    #[serde(deserialize_with = "text_op")]
-    id: OpId,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     #[serde(rename = "roomId", borrow)]
     room_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -93,6 +131,12 @@ struct MessageJson<'a> {
     client_id: Option<Cow<'a, str>>,
     #[serde(rename = "userId")]
     user: UserId,
+    #[serde(default, deserialize_with = "text_some_op")]
+    op: Option<OpId>,
+    #[serde(default)]
+    file: Option<u64>,
+    #[serde(borrow, default)]
+    source: Option<Cow<'a, str>>,
     synced: u64,
 }
 
@@ -103,15 +147,20 @@ struct MessageJson<'a> {
 pub fn decode_message(line: &[u8]) -> Result<Message<'_>, BadRecord> {
     check(line)?;
     let json: MessageJson<'_> = read_json(line)?;
+    let (id, imported) = match json.op {
+        Some(op) => (op, Some(Imported { id: json.id, file: json.file, source: json.source })),
+        None => (json.id.parse().map_err(|error: BadOpId| BadRecord::Fields(error.to_string()))?, None),
+    };
     Ok(Message {
         seq: json.seq,
-        id: json.id,
+        id,
         room_id: json.room_id,
         sender: json.sender,
         content: json.content,
         timestamp_ms: json.timestamp,
         client_id: json.client_id,
         user: json.user,
+        imported,
         synced: json.synced,
     })
 }
@@ -165,6 +214,7 @@ mod tests {
             timestamp_ms: i64::try_from(numbers[3] % 4_000_000_000_000).unwrap(),
             client_id: client_id.map(Cow::Borrowed),
             user: numbers[4],
+            imported: None,
             synced: numbers[0].saturating_sub(1),
         }
     }
@@ -204,14 +254,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_imported_message_keeps_its_id() {
+        let texts = ["r1".to_owned(), "alice".to_owned(), "hi".to_owned()];
+        let id = Cow::Borrowed("메시지 \"1\"");
+        let source = Some(Cow::Borrowed(r#"{"createdAt":"2026","userId":1}"#));
+        let imported = Some(Imported { id, file: Some(3), source });
+        let message = Message { imported, ..message(&texts, [5, 0xabc, 16, 0, 7], None) };
+        let mut line = Vec::new();
+        let fields = encode_message(&message, &mut Stamp::default(), &mut line);
+        let fields = String::from_utf8(line[fields].to_vec()).unwrap();
+        assert!(fields.starts_with(r#""seq":5,"id":"메시지 \"1\"","roomId":"r1","#), "{fields}");
+        assert!(fields.ends_with(r#""timestamp":"1970-01-01T00:00:00.000Z""#), "{fields}");
+        assert_eq!(client_fields(&line), Some(fields.as_str()));
+        let behind = r#","userId":7,"op":"0000000000000abc-10","file":3,"source":"{\"createdAt\":\"2026\",\"userId\":1}","synced":4,"crc":""#;
+        let text = std::str::from_utf8(&line).unwrap();
+        assert!(text[fields.len() + 1..].starts_with(behind), "{text}");
+        assert_eq!(decode_message(&line[..line.len() - 1]).unwrap(), message);
+    }
+
     proptest! {
         #[test]
         fn messages_round_trip(
             texts: [String; 3],
             numbers: [u64; 5],
             client_id: Option<String>,
+            original: Option<(String, Option<u64>, Option<String>)>,
         ) {
-            let message = message(&texts, numbers, client_id.as_deref());
+            let mut message = message(&texts, numbers, client_id.as_deref());
+            message.imported = original.map(|(id, file, source)| Imported {
+                id: id.into(),
+                file,
+                source: source.map(Cow::Owned),
+            });
             let mut line = Vec::new();
             encode_message(&message, &mut Stamp::default(), &mut line);
             prop_assert_eq!(line.pop(), Some(b'\n'));

@@ -8,8 +8,8 @@ mod event;
 mod message;
 mod text;
 
-pub use event::{Record, RoomChange, RoomRecord, UserEvent, UserRecord, decode, encode};
-pub use message::{Message, client_fields, content_of, decode_message, encode_message, room_of};
+pub use event::{Profile, Record, RoomChange, RoomRecord, UserChange, UserRecord, decode, encode};
+pub use message::{Imported, Message, client_fields, content_of, decode_message, encode_message, room_of};
 
 use serde::{Deserialize, Serialize};
 

@@ -54,6 +54,27 @@ pub fn text_ms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64,
     deserializer.deserialize_str(Text(stamp::parse))
 }
 
+/// A Unix time in milliseconds, spelt as its text; for fields that not every record has.
+#[derive(Clone, Copy)]
+pub struct Ms(pub i64);
+
+impl serde::Serialize for Ms {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ms_text(&self.0, serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Ms {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ms, D::Error> {
+        text_ms(deserializer).map(Ms)
+    }
+}
+
+/// Reads an `OpId`, if there is one, from its text.
+pub fn text_some_op<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<OpId>, D::Error> {
+    text_op(deserializer).map(Some)
+}
+
 /// Reads a value from a string without keeping the string.
 struct Text<T>(fn(&str) -> Option<T>);
 

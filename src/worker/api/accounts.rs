@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::super::answers::internal;
 use super::super::core::App;
-use super::super::password::Urgency;
+use super::super::password::{Urgency, Verdict};
 use super::Rest;
 use super::answer::{ApiError, Problem, change};
 use super::body::Body;
@@ -17,7 +17,7 @@ use super::steps::Steps;
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
-use crate::link::frame::{Change, NewUser, Outcome};
+use crate::link::frame::{Change, NewPassword, NewUser, Outcome};
 use crate::wire::object::Object;
 
 /// Users in one step of a batch call: small enough that steps of several calls take turns.
@@ -212,12 +212,15 @@ async fn hash_and_create(
 pub async fn login(State(rest): State<Rest>, Body(asked, _memory): Body<Credentials>) -> Answer<LoggedIn> {
     let (username, password) = asked.take()?;
     let user = user_by_name(&rest.app, &username)?;
-    let stored = user.as_ref().map(|user| user.password.clone());
-    let right = rest.passwords.verify(vec![(password, stored)], Urgency::Single).await?;
-    match user.filter(|_| right == [true]) {
+    let stored = user.as_ref().and_then(|user| user.password.clone());
+    let verdict = rest.passwords.verify(vec![(password, stored)], Urgency::Single).await?.pop();
+    let mut outdated = Vec::new();
+    let answer = match user.zip(verdict).and_then(|(user, verdict)| accept(user, verdict, &mut outdated)) {
         Some(user) => Ok((StatusCode::OK, Json(logged_in(&rest.app, user)?))),
         None => Err(wrong().into()),
-    }
+    };
+    replace(&rest.app, outdated);
+    answer
 }
 
 /// Gives tokens for many names and passwords.
@@ -237,22 +240,51 @@ pub async fn login_batch(
             match credentials.take() {
                 Ok((username, password)) => {
                     let user = user_by_name(&rest.app, &username)?;
-                    asked.push((password, user.as_ref().map(|user| user.password.clone())));
+                    asked.push((password, user.as_ref().and_then(|user| user.password.clone())));
                     found.push((username, user));
                 }
                 Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
             }
         }
-        let right = rest.passwords.verify(asked, Urgency::Bulk).await?;
-        for ((username, user), right) in found.into_iter().zip(right) {
-            match user.filter(|_| right) {
+        let verdicts = rest.passwords.verify(asked, Urgency::Bulk).await?;
+        let mut outdated = Vec::new();
+        for ((username, user), verdict) in found.into_iter().zip(verdicts) {
+            match user.and_then(|user| accept(user, verdict, &mut outdated)) {
                 Some(user) => results.push(logged_in(&rest.app, user)?),
                 None => errors.push(RefusedUser { username: Field::Text(username), error: wrong().message }),
             }
         }
+        replace(&rest.app, outdated);
     }
     let message = format!("{} users logged in", results.len());
     Ok((StatusCode::OK, Json(LoginBatchAnswer { message, results, errors })))
+}
+
+/// The user, if the password is right; if its hash is outdated, it is to be replaced.
+fn accept(user: User, verdict: Verdict, outdated: &mut Vec<NewPassword>) -> Option<User> {
+    match verdict {
+        Verdict::Wrong => None,
+        Verdict::Right => Some(user),
+        Verdict::Outdated(password) => {
+            let replaces = user.password.clone()?;
+            outdated.push(NewPassword { user: user.number, replaces, password });
+            Some(user)
+        }
+    }
+}
+
+/// Has outdated hashes replaced. Nobody waits for it, and if it fails the next login does it: whoever
+/// has the right password gets in also while nothing can be stored.
+fn replace(app: &App, outdated: Vec<NewPassword>) {
+    if outdated.is_empty() {
+        return;
+    }
+    let app = app.clone();
+    tokio::spawn(async move {
+        if let Err(error) = change(&app, Change::SetPasswords(outdated)).await {
+            tracing::warn!(?error, "an outdated password hash stays until the next login");
+        }
+    });
 }
 
 fn wrong() -> Refusal {

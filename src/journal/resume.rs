@@ -1,0 +1,102 @@
+//! Opens logs for appending, after any end of whoever appended before.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::append::Log;
+use super::disk::Disk;
+use super::lines::BlocksBack;
+use super::record::{self, Message};
+use super::recover::{self, Found, From, Scan};
+use super::rolling::Segments;
+use super::segment::{self, Segment};
+use super::{JournalError, ROOMS, USERS};
+
+/// Judges the end of the messages without changing it: the newest file, and what it holds. Only the
+/// newest may have an unfinished end. `None`: there is no file yet.
+///
+/// # Errors
+/// A file can't be read, or the newest is damaged.
+pub fn newest_messages(data_dir: &Path) -> Result<(Option<Segment>, Scan), JournalError> {
+    let mut listed = segment::list(data_dir)?;
+    let first = Segment::at(data_dir, 1);
+    let newest = listed.pop();
+    let path = &newest.as_ref().unwrap_or(&first).path;
+    let next = match listed.last() {
+        Some(before) => last_message(&before.path)? + 1,
+        // Older files may have been taken away.
+        None => first_message(path)?.unwrap_or(1),
+    };
+    let from = From { byte: 0, number: next };
+    let scan = recover::scan(path, from, false, &mut |line, _, _| {
+        let message = record::decode_message(line)?;
+        Ok(Found { number: message.seq, synced: message.synced })
+    })?;
+    Ok((newest, scan))
+}
+
+/// Recovers the newest file of messages; creates the first.
+///
+/// # Errors
+/// It is damaged, or the disk refused.
+pub fn messages(
+    data_dir: &Path,
+    disk: &Arc<dyn Disk>,
+    per_file: u64,
+) -> Result<(Segments, Scan), JournalError> {
+    let (newest, scan) = newest_messages(data_dir)?;
+    let (number, log) = match newest {
+        Some(Segment { number, path }) => (number, recover::mend(disk, path, scan)?),
+        None => {
+            let Segment { number, path } = Segment::at(data_dir, 1);
+            (number, Log::create(disk.clone(), path.clone()).map_err(JournalError::io(&path))?)
+        }
+    };
+    let dir = data_dir.to_owned();
+    Ok((Segments::resume(disk.clone(), dir, number, scan.records, log, per_file), scan))
+}
+
+/// Creates the logs of users and rooms where they are missing.
+///
+/// # Errors
+/// The disk refused.
+pub fn create_missing(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), JournalError> {
+    for name in [USERS, ROOMS] {
+        let path: PathBuf = data_dir.join(name);
+        if !path.try_exists().map_err(JournalError::io(&path))? {
+            Log::create(disk.clone(), path.clone()).map_err(JournalError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The number of the first message of a file.
+///
+/// # Errors
+/// The file can't be read.
+pub fn first_message(path: &Path) -> Result<Option<u64>, JournalError> {
+    match File::open(path) {
+        Ok(file) => segment::first_number(&file).map_err(JournalError::io(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(JournalError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// The number of the last message of a full file.
+fn last_message(path: &Path) -> Result<u64, JournalError> {
+    let wrap = |source| JournalError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(wrap)?;
+    let end = file.metadata().map_err(wrap)?.len();
+    let mut blocks = BlocksBack::new(&file, end);
+    let (start, block) = blocks.next_block().map_err(wrap)?.unwrap_or((0, &[]));
+    let lines = block.strip_suffix(b"\n").unwrap_or(block);
+    let from = memchr::memrchr(b'\n', lines).map_or(0, |at| at + 1);
+    let what = match record::decode_message(&lines[from..]) {
+        Ok(Message { seq, .. }) if lines.len() < block.len() => return Ok(seq),
+        Ok(_) => "the line has no end".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(recover::damaged(&file, path, start + from as u64, what))
+}
