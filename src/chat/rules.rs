@@ -14,6 +14,10 @@ pub const ROOM_NAME_CHARS: usize = 200;
 pub const CLIENT_ID_BYTES: usize = 128;
 /// Bytes of a room id, at most (our own have 33; imported ones may differ).
 pub const ROOM_ID_BYTES: usize = 128;
+/// Characters of a nickname, at most.
+pub const NICKNAME_CHARS: usize = 100;
+/// Bytes of the address of a profile image, at most.
+pub const PROFILE_IMAGE_BYTES: usize = 2_048;
 /// Participants named in one call, at most.
 pub const PARTICIPANTS_PER_CALL: usize = 100_000;
 
@@ -25,6 +29,20 @@ pub fn username(name: &str) -> Result<(), Refusal> {
 /// A room's name: the same rule with its own length.
 pub fn room_name(name: &str) -> Result<(), Refusal> {
     name_like("name", name, ROOM_NAME_CHARS)
+}
+
+/// A nickname: the rule of names with its own length.
+pub fn nickname(name: &str) -> Result<(), Refusal> {
+    name_like("nickname", name, NICKNAME_CHARS)
+}
+
+/// The address of a profile image.
+pub fn profile_image(address: &str) -> Result<(), Refusal> {
+    if address.len() > PROFILE_IMAGE_BYTES || address.chars().any(char::is_control) {
+        let message = format!("profileImage must not exceed {PROFILE_IMAGE_BYTES} bytes");
+        return Err(Refusal::new(Code::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 /// A password: anything from one byte up to [`PASSWORD_BYTES`].

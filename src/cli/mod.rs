@@ -4,7 +4,11 @@
 //! configuration, a port or a directory in use) and nothing was changed.
 
 mod check_config;
+mod export;
 mod fault;
+mod import;
+mod lock;
+mod progress;
 pub mod reindex;
 mod role;
 mod secret;
@@ -20,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Environment, Flags, WORKERS_MAX, load};
+use crate::config::{Config, Environment, Flags, WORKERS_MAX, load};
 
 pub use fault::Fault;
 pub use role::Part;
@@ -55,6 +59,10 @@ pub enum Command {
     Verify(DataArgs),
     /// Build everything derived from the logs anew
     Reindex(DataArgs),
+    /// Take in the older JSON layout, or members of challenges from CSV or NDJSON; no server may be running
+    Import(import::ImportArgs),
+    /// Write everything out in the older JSON layout; no server may be running
+    Export(export::ExportArgs),
     /// Load a server and judge it: correctness first, then speed
     Bench(minitalk_bench::BenchArgs),
     /// What the supervisor starts
@@ -93,8 +101,13 @@ pub struct DataArgs {
 impl DataArgs {
     /// The directory, found as `serve` finds it.
     fn data_dir(self, environment: Environment<'_>) -> Result<PathBuf, Fault> {
+        Ok(self.config(environment)?.data_dir)
+    }
+
+    /// The whole configuration, found as `serve` finds it.
+    fn config(self, environment: Environment<'_>) -> Result<Config, Fault> {
         let flags = Flags { config: self.config, data_dir: self.data_dir, ..Flags::default() };
-        Ok(load(&flags, environment)?.data_dir)
+        Ok(load(&flags, environment)?)
     }
 }
 
@@ -132,6 +145,8 @@ pub fn run(
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
         Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?, environment)),
+        Command::Import(args) => return import::run(args, environment),
+        Command::Export(args) => return export::run(args, environment),
         Command::Bench(args) => return Ok(minitalk_bench::run(args)),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;

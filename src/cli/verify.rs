@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::lock::{self, LockError};
+use crate::journal::JournalError;
 use crate::journal::check::{self, Problem, Summary};
+use crate::journal::undo::{self, MARK, Mark};
 
 /// Checks all logs and says on standard output what is wrong, a line for each problem, then one that
 /// sums up. Exit code 0: everything is as it was written; 1: it is not, or can't be read. A server may
@@ -30,6 +33,10 @@ pub fn run(data_dir: &Path) -> ExitCode {
 /// # Errors
 /// `out` can't be written.
 pub fn report(data_dir: &Path, out: &mut dyn Write) -> io::Result<bool> {
+    if let Err(error) = take_back(data_dir, out)? {
+        writeln!(out, "unreadable: {error}")?;
+        return Ok(false);
+    }
     let mut written = Ok(());
     let checked = check::check(data_dir, is_locked(data_dir), &mut |problem| {
         let Problem { path, line, byte, what } = problem;
@@ -58,6 +65,30 @@ pub fn report(data_dir: &Path, out: &mut dyn Write) -> io::Result<bool> {
             writeln!(out, "unreadable: {error}")?;
             Ok(false)
         }
+    }
+}
+
+/// If an import was interrupted here, takes back what it wrote, and says so. Nothing else is ever
+/// changed, and not even that while somebody has the directory locked.
+fn take_back(data_dir: &Path, out: &mut dyn Write) -> io::Result<Result<(), JournalError>> {
+    let lock = match Mark::read(data_dir) {
+        Ok(None) => return Ok(Ok(())),
+        Ok(Some(_)) => lock::lock(data_dir),
+        Err(error) => return Ok(Err(error)),
+    };
+    match lock {
+        Err(LockError::InUse(_)) => Ok(Ok(())),
+        Err(LockError::Unusable { source, .. }) => {
+            Ok(Err(JournalError::Io { path: data_dir.join(MARK), source }))
+        }
+        Ok(_held) => match undo::undo(data_dir) {
+            Ok(bytes) => {
+                let bytes = bytes.unwrap_or(0);
+                writeln!(out, "an import had been interrupted: took back the {bytes} bytes it had written")?;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error)),
+        },
     }
 }
 

@@ -19,6 +19,7 @@ pub mod read;
 mod schema;
 pub mod sealed;
 pub mod search;
+pub mod sort;
 pub mod store;
 
 pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, RoomIds, RoomInfo, User};

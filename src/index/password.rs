@@ -19,7 +19,9 @@ const BCRYPT_BYTES: usize = 1 + 2 + 16 + 23;
 /// How a hash's text is stored.
 pub fn pack(text: &str) -> ToSqlOutput<'_> {
     match argon2id(text).or_else(|| bcrypt(text)) {
-        Some(bytes) if unpack_bytes(&bytes).as_deref() == Some(text) => ToSqlOutput::Owned(Value::Blob(bytes)),
+        Some(bytes) if unpack_bytes(&bytes).as_deref() == Some(text) => {
+            ToSqlOutput::Owned(Value::Blob(bytes))
+        }
         _ => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
     }
 }

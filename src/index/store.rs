@@ -257,17 +257,29 @@ impl Store {
         Ok(self.connection.prepare_cached(sql)?.query_row([room_id], row).optional()?)
     }
 
+    /// Tells the names of all who are in a room, in order of joining.
+    pub fn member_names(&self, room: i64, tell: &mut dyn FnMut(&str)) -> Result<(), IndexError> {
+        let sql = "SELECT users.username FROM members JOIN users ON users.number = members.user
+                   WHERE members.room = ?1 ORDER BY members.joined";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([room])?;
+        while let Some(row) = rows.next()? {
+            tell(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+        }
+        Ok(())
+    }
+
     /// Whether a user is in a room.
     pub fn is_member(&self, room: i64, user: UserId) -> Result<bool, IndexError> {
         let sql = "SELECT 1 FROM memberships WHERE user = ?1 AND room = ?2";
         Ok(self.connection.prepare_cached(sql)?.exists(params![user, room])?)
     }
 
-    /// The text of a user's password hash, if there is that user and one.
-    pub fn password(&self, number: UserId) -> Result<Option<String>, IndexError> {
+    /// The text of a user's password hash; `None`: there is no such user, `Some(None)`: there is no hash.
+    pub fn password(&self, number: UserId) -> Result<Option<Option<String>>, IndexError> {
         let sql = "SELECT password FROM users WHERE number = ?1";
         let row = |row: &rusqlite::Row<'_>| Ok(password::unpack(row.get_ref(0)?)?);
-        Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?.flatten())
+        Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?)
     }
 
     /// Applies a record of `users.jsonl`; `false`: the name or the number is taken, or nobody has that

@@ -138,9 +138,12 @@ mod tests {
         let mark = Mark { users: 6, rooms: 0, file: 2, messages: 2 };
         mark.set(dir).unwrap();
         assert_eq!(Mark::read(dir).unwrap(), Some(mark));
-        for (name, text) in
-            [(USERS, "before and after"), (ROOMS, "new"), ("messages_000002.jsonl", "123"), ("messages_000003.jsonl", "4")]
-        {
+        for (name, text) in [
+            (USERS, "before and after"),
+            (ROOMS, "new"),
+            ("messages_000002.jsonl", "123"),
+            ("messages_000003.jsonl", "4"),
+        ] {
             fs::write(dir.join(name), text).unwrap();
         }
         assert_eq!(undo(dir).unwrap(), Some(10 + 3 + 1 + 1));

@@ -107,7 +107,7 @@ impl Step {
     /// to be replaced keeps it, so a retry changes nothing.
     fn set_passwords(&mut self, judge: &Judge<'_>, op: OpId, passwords: Vec<NewPassword>) -> Judged<Outcome> {
         for NewPassword { user, replaces, password } in passwords {
-            if judge.store.password(user)?.is_some_and(|stored| stored == replaces) {
+            if judge.store.password(user)? == Some(Some(replaces)) {
                 self.record_user(judge, op, user, UserChange::Password(password))?;
             }
         }
@@ -173,7 +173,8 @@ impl Step {
         let mut members = vec![creator];
         members.extend(others.into_iter().filter(|user| *user != creator));
         allowed!(judge.check_room_for(&members)?);
-        let change = RoomChange::Created { op, room_id, name, open, created_by: creator, members, source: None };
+        let change =
+            RoomChange::Created { op, room_id, name, open, created_by: creator, members, source: None };
         self.record(judge, change).map(Ok)
     }
 
