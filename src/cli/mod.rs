@@ -7,7 +7,7 @@ mod check_config;
 mod export;
 mod fault;
 mod import;
-mod lock;
+pub mod lock;
 mod progress;
 pub mod reindex;
 mod role;

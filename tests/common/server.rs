@@ -62,6 +62,15 @@ pub fn minitalk() -> Command {
 impl Server {
     /// Starts one in a fresh directory and waits until it is ready.
     pub fn start(options: &Options) -> Server {
+        Server::make(options, None)
+    }
+
+    /// Starts one on a data directory that is there already, and stays.
+    pub fn on(options: &Options, data_dir: &Path) -> Server {
+        Server::make(options, Some(data_dir.to_owned()))
+    }
+
+    fn make(options: &Options, data_dir: Option<PathBuf>) -> Server {
         let dir = Arc::new(tempfile::Builder::new().prefix("minitalk-").tempdir().unwrap());
         let config_file = dir.path().join("minitalk.toml");
         let Options { workers, top, secret, auth, tables } = options;
@@ -71,7 +80,7 @@ impl Server {
              [auth.argon2]\nmemory_kib = 8\niterations = 1\nparallelism = 1\n{tables}\n"
         );
         std::fs::write(&config_file, text).unwrap();
-        let data_dir = dir.path().join("data");
+        let data_dir = data_dir.unwrap_or_else(|| dir.path().join("data"));
         Server::serve(dir, config_file, data_dir, *workers)
     }
 

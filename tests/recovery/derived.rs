@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use minitalk::cli::lock::LockError;
 use minitalk::cli::reindex::{ReindexError, reindex};
 use minitalk::index::{Page, Reader};
 
@@ -120,10 +121,10 @@ fn reindex_builds_it_offline_and_only_offline() {
     assert_eq!(reindex(host.data_dir()).unwrap(), (300, 4), "again, over the one that is there");
     let lock = fs::File::create(host.path("LOCK")).unwrap();
     let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
-    assert!(matches!(reindex(host.data_dir()), Err(ReindexError::InUse(_))));
+    assert!(matches!(reindex(host.data_dir()), Err(ReindexError::Lock(LockError::InUse(_)))));
     drop(lock);
     let nowhere = host.path("nowhere");
-    assert!(matches!(reindex(&nowhere), Err(ReindexError::Unusable { .. })));
+    assert!(matches!(reindex(&nowhere), Err(ReindexError::Lock(LockError::Unusable { .. }))));
     assert!(!nowhere.exists());
 }
 
