@@ -163,8 +163,7 @@ fn record_before(path: &Path, byte: u64) -> io::Result<Option<Progress>> {
 pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
     let bulk = Bulk::empty(data_dir)?;
     let (users, rooms) = catch_up_people(data_dir, &bulk.store, seen)?;
-    put_sealed_files(data_dir, &bulk.store)?;
-    catch_up_messages(data_dir, &bulk.store)?;
+    apply_messages(data_dir, &bulk.store)?;
     bulk.finish()?.take_place()?;
     let ends = Ends { users, rooms };
     Ok(ends)
@@ -188,12 +187,24 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
     Ok((users, rooms))
 }
 
-/// Puts all full files into an index that has none, and the newest messages of rooms as far.
+/// Applies the messages that an index in the making does not have: where those of full files stand,
+/// and the newest of each room.
+///
+/// # Errors
+/// A log is damaged, or the index can't be written.
+pub fn apply_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+    put_sealed_files(data_dir, store)?;
+    catch_up_messages(data_dir, store)
+}
+
+/// Puts in the full files that are not in the index, and the newest messages of rooms as far.
 fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let mut segments = segment::list(data_dir)?;
     segments.pop();
+    let mut before = store.last_file()?;
+    let done = before.map_or(0, |file| file.number);
+    segments.retain(|segment| segment.number > done);
     let mut report = Report::new("full files of messages", segments.len() as u64);
-    let mut before = None;
     for (at, segment) in segments.iter().enumerate() {
         let (mut failed, mut last) = (None, None);
         store.begin()?;
@@ -324,11 +335,7 @@ impl Report {
     }
 }
 
-/// Applies the messages that the index does not know.
-///
-/// # Errors
-/// A log is damaged, or the index can't be written.
-pub fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let done = store.progress(LogName::Messages)?.last;
     let (mut last, mut heads) = (done, HashMap::new());
     let segments = segment::since(segment::list(data_dir)?, done)?;

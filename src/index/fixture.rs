@@ -48,6 +48,7 @@ impl Logs {
                 open: false,
                 created_by: *user,
                 members: vec![*user],
+                source: None,
             };
             store.apply_room(&RoomRecord { rev, change, at: 0, after_seq: 0, synced: 0 }).unwrap();
         }
@@ -92,6 +93,7 @@ pub fn line(seq: u64, said: &Said, out: &mut Vec<u8>) {
         timestamp_ms: said.ms,
         client_id: None,
         user: 7,
+        imported: None,
         synced: 0,
     };
     record::encode_message(&message, &mut Stamp::default(), out);

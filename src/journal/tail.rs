@@ -299,6 +299,7 @@ mod tests {
                     timestamp_ms: i64::try_from(seq).unwrap(),
                     client_id: None,
                     user: 7,
+                    imported: None,
                     synced: 0,
                 };
                 record::encode_message(&message, &mut Stamp::default(), &mut text);

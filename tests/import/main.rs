@@ -1,5 +1,6 @@
 //! `minitalk import` and `minitalk export`, as an operator who moves in or out sees them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(missing_docs, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -121,7 +121,7 @@ impl Target {
         }
         self.segments.sync().map_err(|error| io_error(self.segments.newest().0.path(), error))?;
         self.bulk.store.commit()?;
-        build::catch_up_messages(&self.data_dir, &self.bulk.store)?;
+        build::apply_messages(&self.data_dir, &self.bulk.store)?;
         let finished = self.bulk.finish()?;
         // From here on it has happened: an index that does not know of it is brought into step.
         undo::clear(&self.data_dir)?;

@@ -25,6 +25,7 @@ fn log(contents: &[String]) -> tempfile::TempDir {
             timestamp_ms: 0,
             client_id: Some(Cow::Borrowed("client")),
             user: 7,
+            imported: None,
             synced: 0,
         };
         record::encode_message(&message, &mut Stamp::default(), &mut text);
