@@ -211,6 +211,7 @@ fn big_log(server: &Server, room: &str) {
             client_id: None,
             user: 1,
             synced: seq - 1,
+            imported: None,
         };
         record::encode_message(&message, &mut stamp, &mut text);
     }
