@@ -29,14 +29,16 @@ const FRESH: Duration = Duration::from_millis(200);
 /// Time between two attempts to reach a supervisor that has many callers.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// The host's status, or why there is none.
+type Answer = Result<Arc<Value>, String>;
+
 /// The supervisor's last answer. Whoever comes while it is asked waits for that answer, so that a
 /// worker has one question open whatever the number of its callers.
 #[derive(Default)]
-pub struct Supervisor(Mutex<Option<(Instant, Result<Arc<Value>, String>)>>);
+pub struct Supervisor(Mutex<Option<(Instant, Answer)>>);
 
 impl Supervisor {
-    /// The host's status, or why there is none.
-    async fn status(&self, config: &Config) -> Result<Arc<Value>, String> {
+    async fn status(&self, config: &Config) -> Answer {
         let mut last = self.0.lock().await;
         if let Some((at, answer)) = &*last
             && at.elapsed() < FRESH
