@@ -21,6 +21,10 @@ use super::walk::{self, Passed};
 /// found anew each time they are asked for.
 const TAIL_MESSAGES: usize = 512 << 10;
 
+/// Messages kept track of in one file alone, whatever the others have: only who sets files to be larger
+/// than the bound above comes near it. A still larger file is read anew for each question.
+const FILE_MESSAGES: usize = 8 << 20;
+
 /// Messages of one block, within which places are sorted by room.
 const BLOCK_MESSAGES: usize = 4_096;
 
@@ -31,6 +35,8 @@ pub struct Tail {
     files: VecDeque<Followed>,
     /// Messages kept track of, at most.
     most: usize,
+    /// The same for one file alone.
+    most_of_one: usize,
 }
 
 /// One file and how far it was read.
@@ -72,7 +78,12 @@ struct Entry {
 impl Tail {
     /// Nothing is read yet.
     pub fn new(data_dir: &Path) -> Tail {
-        Tail { data_dir: data_dir.to_owned(), files: VecDeque::new(), most: TAIL_MESSAGES }
+        Tail {
+            data_dir: data_dir.to_owned(),
+            files: VecDeque::new(),
+            most: TAIL_MESSAGES,
+            most_of_one: FILE_MESSAGES,
+        }
     }
 
     /// Learns which files there are behind number `indexed`; answers their numbers, oldest first.
@@ -148,8 +159,7 @@ impl Tail {
                 file.read = None;
             }
         }
-        // One file alone may be too large to be kept.
-        for file in self.files.iter_mut().filter(|file| file.messages() > self.most) {
+        for file in self.files.iter_mut().filter(|file| file.messages() > self.most_of_one) {
             file.read = None;
         }
     }
@@ -331,7 +341,7 @@ mod tests {
             }
         }
         // One file alone is more than may be kept.
-        tail.most = 100;
+        (tail.most, tail.most_of_one) = (100, 4_000);
         assert_eq!(seqs(&mut tail, 4, "c", Window::default()).len(), 1_667);
         assert_eq!(tail.files.iter().map(Followed::messages).sum::<usize>(), 0);
         assert_eq!(seqs(&mut tail, 4, "c", Window::default()).len(), 1_667);
