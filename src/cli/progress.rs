@@ -54,6 +54,14 @@ impl Progress {
         }
     }
 
+    /// What is being done with all of them now.
+    pub fn note(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{}, {what}", self.items)),
+            None => self.line(what),
+        }
+    }
+
     fn rate(&self) -> u128 {
         u128::from(self.items) * 1_000 / self.begun.elapsed().as_millis().max(1)
     }

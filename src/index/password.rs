@@ -1,7 +1,7 @@
 //! Password hashes in few bytes: of fifty million users they are most of the index.
 //!
-//! What has one of the two usual forms is kept as its bytes instead of its text (Argon2id 59 for 97,
-//! bcrypt 41 for 60), if exactly the same text can be made of them again; anything else is kept as
+//! What has one of the two usual forms is kept as its bytes instead of its text (Argon2id 61 for 97,
+//! bcrypt 42 for 60), if exactly the same text can be made of them again; anything else is kept as
 //! text. SQLite itself tells which of the two a value is.
 
 use base64ct::{Base64Bcrypt, Base64Unpadded, Encoding};

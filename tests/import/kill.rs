@@ -2,11 +2,12 @@
 
 use std::process::Stdio;
 
+use minitalk::journal::undo::Mark;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::layout::Layout;
-use crate::common::until;
+use crate::common::{Options, Server, until};
 use crate::{Place, assert_same_layout};
 
 #[test]
@@ -61,4 +62,28 @@ fn killed_at_any_moment_it_is_nothing_or_everything() {
     let other = Place::new();
     other.import_well(&out);
     assert_same_layout(&out, &other.export("again"));
+}
+
+#[test]
+fn a_server_takes_back_what_an_interrupted_import_wrote() {
+    let place = Place::new();
+    place.import_well(&place.write("members.csv", "number,name\n1,a\n2,b\n"));
+    let before = place.logs();
+    let end = |name: &str| std::fs::metadata(place.data().join(name)).unwrap().len();
+    let mark = Mark {
+        users: end("users.jsonl"),
+        rooms: end("chatrooms.jsonl"),
+        file: 1,
+        messages: end("messages_000001.jsonl"),
+    };
+    mark.set(&place.data()).unwrap();
+    let mut more = place.logs().remove(2).1;
+    more.extend_from_within(..);
+    std::fs::write(place.data().join("users.jsonl"), more).unwrap();
+    std::fs::write(place.data().join("messages_000002.jsonl"), "{}\n").unwrap();
+    let server = Server::on(&Options::default(), &place.data());
+    assert_eq!(place.logs(), before);
+    assert!(server.stderr().contains("an import had been interrupted"), "{}", server.stderr());
+    drop(server);
+    place.assert_clean();
 }

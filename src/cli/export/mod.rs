@@ -29,6 +29,7 @@ use crate::journal::record::{
 use crate::journal::recover::{self, Scan};
 use crate::journal::stamp::Stamp;
 use crate::journal::{JournalError, ROOMS, USERS, resume, segment, undo};
+use crate::observe;
 
 /// Messages of one file that were not imported from files of their own.
 const MESSAGES_PER_FILE: u64 = 100_000;
@@ -74,6 +75,7 @@ pub enum ExportError {
 /// Exports. Exit code 0: done; 1: a log is damaged or the disk refused; 2: the request was wrong, or a
 /// server is using the directory.
 pub(super) fn run(args: ExportArgs, environment: Environment<'_>) -> Result<ExitCode, Fault> {
+    observe::start("export", environment);
     let data_dir = args.data.data_dir(environment)?;
     match export(&data_dir, &args.destination) {
         Ok([users, rooms, messages, files]) => {

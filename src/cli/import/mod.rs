@@ -37,6 +37,7 @@ use crate::config::{Config, Environment};
 use crate::index::IndexError;
 use crate::index::build::BuildError;
 use crate::journal::JournalError;
+use crate::observe;
 
 /// Bytes that a user takes in a source, at least; to guess how many come.
 const USER_BYTES: u64 = 100;
@@ -112,6 +113,7 @@ struct Counts {
 /// Imports. Exit code 0: done; 1: the source is bad or the disk refused, and nothing was changed; 2: the
 /// request was wrong, or a server is using the directory.
 pub(super) fn run(args: ImportArgs, environment: Environment<'_>) -> Result<ExitCode, Fault> {
+    observe::start("import", environment);
     let ImportArgs { data, skip_bad, skipped, source } = args;
     let config = data.config(environment)?;
     let mut out = Skipped::new(skip_bad, skipped);

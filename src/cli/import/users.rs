@@ -103,9 +103,14 @@ impl Pass<'_> {
             }
             last = number;
         }
-        if self.dry || target.bulk.store.index_names()? {
+        if self.dry {
             return Ok(Outcome::Done);
         }
+        progress.note("sorting the names");
+        if target.bulk.store.index_names()? {
+            return Ok(Outcome::Done);
+        }
+        progress.note("looking for those that have the same name");
         let mut numbers = Vec::new();
         target.bulk.store.same_names(&mut |number| {
             numbers.push(number);
