@@ -19,6 +19,7 @@ const SMALL_FILES: Options = Options {
     secret: common::server::SECRET,
     auth: "",
     tables: "[storage]\nmessages_per_file = 20\n[limits]\nmessages_per_second = 0\n",
+    env: Vec::new(),
 };
 
 /// Every message of a room in the log, ascending: number, content, time.

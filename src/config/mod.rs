@@ -153,6 +153,14 @@ pub struct Storage {
     /// Latest messages whose `clientId` and operation are remembered, so that a repetition is
     /// answered with the first one.
     pub dedup_window_messages: usize,
+    /// Bytes set aside for the time when the disk is full; 0: none. A small file system gives a
+    /// sixteenth of itself at most.
+    pub reserve_bytes: u64,
+    /// Bytes per second at which the logs are read to find damage before somebody needs them; 0: they
+    /// are not.
+    pub scrub_bytes_per_second: u64,
+    /// Time from the beginning of one such reading of everything to the beginning of the next.
+    pub scrub_interval: Duration,
 }
 
 /// `storage.fsync`
@@ -282,6 +290,9 @@ impl Default for Storage {
             batch_max_messages: 1_000,
             messages_per_file: 100_000,
             dedup_window_messages: 262_144,
+            reserve_bytes: 4 << 20,
+            scrub_bytes_per_second: 1 << 20,
+            scrub_interval: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -99,6 +99,9 @@ fn storage(s: &mut Section<'_, '_>, storage: &mut Storage) {
     s.number("batch_max_messages", 1..=1_000_000, &mut storage.batch_max_messages);
     s.number("messages_per_file", 1..=1_000_000_000, &mut storage.messages_per_file);
     s.number("dedup_window_messages", 1..=100_000_000, &mut storage.dedup_window_messages);
+    s.number("reserve_bytes", 0..=1 << 40, &mut storage.reserve_bytes);
+    s.number("scrub_bytes_per_second", 0..=1 << 40, &mut storage.scrub_bytes_per_second);
+    s.duration("scrub_interval", SECOND..=365 * DAY, &mut storage.scrub_interval);
 }
 
 fn socketio(s: &mut Section<'_, '_>, socketio: &mut SocketIo) {

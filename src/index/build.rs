@@ -53,6 +53,19 @@ impl std::convert::From<ReadError> for BuildError {
     }
 }
 
+impl BuildError {
+    /// The disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            BuildError::Journal(JournalError::Io { source, .. }) => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
+            BuildError::Journal(JournalError::Damaged { .. }) => false,
+            BuildError::Index(error) => error.is_full(),
+        }
+    }
+}
+
 impl std::convert::From<io::Error> for BuildError {
     fn from(error: io::Error) -> BuildError {
         BuildError::Index(error.into())
@@ -66,6 +79,8 @@ pub struct Ends {
     pub users: Scan,
     /// Of `chatrooms.jsonl`.
     pub rooms: Scan,
+    /// The disk was too full to bring the newest messages of rooms into step; all else is.
+    pub heads_behind: bool,
 }
 
 /// Told of each record near the end of a log: whose operation it is, and where it begins.
@@ -100,10 +115,12 @@ pub fn open(data_dir: &Path, last_seq: u64, seen: &mut Seen<'_>) -> Result<(Stor
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
-    // A file cut short is answered with an I/O error in some places.
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
     match error.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase | SystemIoFailure) => true,
+        Some(DatabaseCorrupt | NotADatabase) => true,
+        // A file cut short.
+        _ if error.sqlite_extended_error_code() == Some(SQLITE_IOERR_SHORT_READ) => true,
         // A table is missing: it is not an index of ours.
         Some(rusqlite::ErrorCode::Unknown) => true,
         _ => false,
@@ -165,15 +182,22 @@ pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError>
     let (users, rooms) = catch_up_people(data_dir, &bulk.store, seen)?;
     apply_messages(data_dir, &bulk.store)?;
     bulk.finish()?.take_place()?;
-    let ends = Ends { users, rooms };
-    Ok(ends)
+    Ok(Ends { users, rooms, heads_behind: false })
 }
 
 /// Applies what the logs have and the index has not.
 fn catch_up(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
     let (users, rooms) = catch_up_people(data_dir, store, seen)?;
-    catch_up_messages(data_dir, store)?;
-    Ok(Ends { users, rooms })
+    let heads_behind = match catch_up_messages(data_dir, store) {
+        // Nobody would be served if this were an error.
+        Err(error) if error.is_full() => {
+            store.rollback()?;
+            tracing::warn!(%error, "the newest messages of rooms are not in step");
+            true
+        }
+        done => done.map(|()| false)?,
+    };
+    Ok(Ends { users, rooms, heads_behind })
 }
 
 fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<(Scan, Scan), BuildError> {
@@ -263,8 +287,13 @@ fn catch_up_log<R: Record>(
         return Err(error.into());
     }
     let scan = scan.inspect_err(|_| drop(store.rollback()))?;
-    store.set_progress(log, progress)?;
-    store.commit()?;
+    if progress == done {
+        // Writes nothing: the disk may be full.
+        store.rollback()?;
+    } else {
+        store.set_progress(log, progress)?;
+        store.commit()?;
+    }
     if done.last == 0 && progress.last > 0 {
         report.end(progress.last);
     }
@@ -335,7 +364,11 @@ impl Report {
     }
 }
 
-fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+/// Brings the newest messages of rooms into step.
+///
+/// # Errors
+/// A file can't be read, or the index can't be written; a transaction may be open.
+pub fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let done = store.progress(LogName::Messages)?.last;
     let (mut last, mut heads) = (done, HashMap::new());
     let segments = segment::since(segment::list(data_dir)?, done)?;
@@ -347,6 +380,7 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
         let file = File::open(path).map_err(wrap)?;
         let end = file.metadata().map_err(wrap)?.len();
         let mut lines = Lines::new(&file, segment::find_after(&file, end, done).map_err(wrap)?);
+        let mut damaged = 0u64;
         while let Some(line) = lines.next_line().map_err(wrap)? {
             match record::decode_message(line.bytes) {
                 Ok(message) if line.finished => {
@@ -356,15 +390,18 @@ fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
                 }
                 // Recovery judges the newest file.
                 _ if segment.number == newest => break,
-                Ok(_) => return Err(recover::damaged(&file, path, line.start, "no end".into()).into()),
-                Err(bad) => return Err(recover::damaged(&file, path, line.start, bad.to_string()).into()),
+                // Sealed: the others are served; who reads for damage says where it is.
+                _ => damaged += 1,
             }
             if heads.len() >= STEP_ROOMS {
                 write_heads(store, &mut heads, last)?;
             }
         }
+        if damaged > 0 {
+            tracing::warn!(file = %path.display(), lines = damaged, "damaged messages are left out");
+        }
     }
-    write_heads(store, &mut heads, last)
+    if last == done { Ok(()) } else { write_heads(store, &mut heads, last) }
 }
 
 fn note(heads: &mut HashMap<String, u64>, room_id: &str, seq: u64) {

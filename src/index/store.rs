@@ -207,6 +207,19 @@ impl Store {
         Ok(self.connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)?)
     }
 
+    /// Finds out whether the index can be written, by writing nothing of meaning.
+    pub fn probe(&self) -> Result<(), IndexError> {
+        self.begin()?;
+        let sql = "INSERT OR REPLACE INTO progress (log, last, bytes, sum)
+                   SELECT 'probe', coalesce(max(last), 0) + 1, 0, 0 FROM progress WHERE log = 'probe'";
+        let written = self.connection.prepare_cached(sql).and_then(|mut probe| probe.execute([]));
+        match written {
+            Ok(_) => self.commit(),
+            Err(error) => Err(error.into()),
+        }
+        .or_else(|error| self.rollback().and(Err(error)))
+    }
+
     /// How much of a log is in the index.
     pub fn progress(&self, log: LogName) -> Result<Progress, IndexError> {
         let sql = "SELECT last, bytes, sum FROM progress WHERE log = ?1";

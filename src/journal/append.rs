@@ -3,10 +3,13 @@
 //! A failed write or sync is never tried again on the same handle: the kernel may have dropped the
 //! pages and answer the next sync with success. The handle is dropped instead, and [`Log::heal`]
 //! opens the file anew, cuts it back to the last accepted record and writes anew what was accepted
-//! without being known to be durable. Until that succeeds, nothing is appended.
+//! without being known to be durable. Until that succeeds, nothing is appended, and as long as
+//! refused records may still be in the file ([`Log::is_tainted`]) their senders are told nothing:
+//! a recovery might find them good.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,13 +33,15 @@ pub struct Log {
     end: u64,
     /// Bytes known to be durable, at most `end`.
     synced: u64,
+    /// Refused records may stand behind `end`, in the file or on the device.
+    tainted: bool,
 }
 
 impl Log {
     /// An existing file whose records up to byte `end` are good and up to byte `synced` durable. It
     /// has to be healed before it can be appended to.
     pub fn broken(disk: Arc<dyn Disk>, path: PathBuf, end: u64, synced: u64) -> Log {
-        Log { disk, path, file: None, end, synced }
+        Log { disk, path, file: None, end, synced, tainted: false }
     }
 
     /// A new, empty file that will be there after a crash.
@@ -47,7 +52,7 @@ impl Log {
         let mut file = disk.create(&path)?;
         file.sync()?;
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Log { disk, path, file: Some(file), end: 0, synced: 0 })
+        Ok(Log { disk, path, file: Some(file), end: 0, synced: 0, tainted: false })
     }
 
     /// Where the file is.
@@ -70,6 +75,13 @@ impl Log {
         self.file.is_none()
     }
 
+    /// Whether records that were not accepted may be found behind the end by whoever reads the file
+    /// next, a recovery included. Healing the log makes sure that they are not; before that nobody may
+    /// be told that they were refused.
+    pub fn is_tainted(&self) -> bool {
+        self.tainted
+    }
+
     /// Appends whole records. Accepted when written or, with `sync`, when durable.
     ///
     /// # Errors
@@ -79,7 +91,10 @@ impl Log {
             return Err(io::Error::other("the log is not open"));
         };
         let end = self.end + records.len() as u64;
-        let mut result = write_all(file.as_mut(), records, self.end);
+        let mut result = write_all(file.as_mut(), records, self.end).and_then(|whole| match whole {
+            true => Ok(()),
+            false => is_written(&self.path, records, self.end),
+        });
         if sync && result.is_ok() {
             result = file.sync();
         }
@@ -90,7 +105,11 @@ impl Log {
                     self.synced = end;
                 }
             }
-            Err(_) => self.file = None,
+            Err(_) => {
+                self.file = None;
+                // Where the file did not grow, nothing of the records is in it.
+                self.tainted = fs::metadata(&self.path).map_or(true, |file| file.len() > self.end);
+            }
         }
         result
     }
@@ -117,6 +136,7 @@ impl Log {
     /// Takes back what was accepted behind byte `end`. The log is broken until it is healed.
     pub fn take_back(&mut self, end: u64) {
         self.file = None;
+        self.tainted |= self.end > end;
         self.end = self.end.min(end);
         self.synced = self.synced.min(end);
     }
@@ -136,6 +156,7 @@ impl Log {
         file.sync()?;
         self.synced = self.end;
         self.file = Some(file);
+        self.tainted = false;
         Ok(())
     }
 
@@ -150,7 +171,7 @@ impl Log {
         };
         // Should the process end in between, recovery finds an unfinished write and cuts it.
         let result = write_all(file.as_mut(), &[b'?'; PROBE_BYTES], self.end)
-            .and_then(|()| file.sync())
+            .and_then(|_| file.sync())
             .and_then(|()| file.set_len(self.end))
             .and_then(|()| file.sync());
         if result.is_err() {
@@ -184,15 +205,30 @@ impl Log {
                 records.clear();
             }
         }
-        write_all(file, &records, place)
+        write_all(file, &records, place).map(drop)
     }
 }
 
-fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Result<()> {
+/// What a device that takes less than it was given says of the rest is looked at before it is
+/// believed. Costs nothing otherwise.
+fn is_written(path: &Path, records: &[u8], place: u64) -> io::Result<()> {
+    let mut found = vec![0; records.len()];
+    File::open(path)?.read_exact_at(&mut found, place)?;
+    if found == records {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "what was written in part is not in the file"))
+}
+
+/// Answers whether one write took it all.
+fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Result<bool> {
+    let all = bytes.len();
+    let mut whole = true;
     while !bytes.is_empty() {
         match file.write_at(bytes, place) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
+                whole &= count == all;
                 bytes = &bytes[count..];
                 place += count as u64;
             }
@@ -200,5 +236,5 @@ fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Re
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(whole)
 }

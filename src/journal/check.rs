@@ -6,17 +6,19 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::lines::Lines;
 use super::record::{self, BadRecord, RoomRecord, UserChange, UserRecord};
 use super::segment::{self, Segment};
 use super::{JournalError, ROOMS, USERS};
 
 /// Something that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
-    /// Line, from 1.
+    /// Line, from 1; 0: it is about the file.
     pub line: u64,
     /// Byte of the file where the line begins, from 0.
     pub byte: u64,

@@ -3,10 +3,12 @@
 //! Only writing passes through here. Reading needs no double: what a bad disk leaves behind is in
 //! the file for anybody to read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use nix::fcntl::posix_fallocate;
 
 /// Where logs are kept.
 pub trait Disk: Send + Sync {
@@ -28,6 +30,18 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The device refused; whether a new file survives is unknown.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a file of `bytes` that nobody reads, with the space it takes on the device.
+    ///
+    /// # Errors
+    /// There is not that much space, or the directory takes no file. A part of it may be there.
+    fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()>;
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// The directory can't be written.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// One file open for writing.
@@ -68,6 +82,20 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
+        posix_fallocate(&file, 0, bytes)?;
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 }
 

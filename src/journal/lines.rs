@@ -89,6 +89,11 @@ impl<F: Borrow<File>> Lines<F> {
         Ok(self.used < self.filled)
     }
 
+    /// The file.
+    pub fn file(&self) -> &File {
+        self.file.borrow()
+    }
+
     fn take(&mut self, end: usize, next: usize, finished: bool) -> Line<'_> {
         let from = std::mem::replace(&mut self.used, next);
         self.searched = next;

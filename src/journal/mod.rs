@@ -3,7 +3,7 @@
 //! Reading order: [`record`] is one line, [`lines`] finds lines in a file, [`segment`] knows which
 //! files there are and where a record is, [`disk`] is all that is asked of a disk, [`append`] and
 //! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`after`]
-//! reads what a worker has missed, [`check`] everything for `minitalk verify`. [`places`] says where
+//! reads what a worker has missed, [`check`] everything for `minitalk verify`, [`scrub`] bit by bit. [`places`] says where
 //! messages stand, [`walk`] finds that out, [`tail`] keeps it for the newest files, [`read`] reads
 //! messages by it, [`search`] looks for text. [`resume`] opens all for appending, [`undo`] makes a large
 //! addition all or nothing.
@@ -23,6 +23,7 @@ pub mod record;
 pub mod recover;
 pub mod resume;
 pub mod rolling;
+pub mod scrub;
 pub mod search;
 pub mod segment;
 pub mod stamp;

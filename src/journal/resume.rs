@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::append::Log;
 use super::disk::Disk;
-use super::lines::BlocksBack;
+use super::lines::{BlocksBack, Lines};
 use super::record::{self, Message};
 use super::recover::{self, Found, From, Scan};
 use super::rolling::Segments;
@@ -25,7 +25,7 @@ pub fn newest_messages(data_dir: &Path) -> Result<(Option<Segment>, Scan), Journ
     let newest = listed.pop();
     let path = &newest.as_ref().unwrap_or(&first).path;
     let next = match listed.last() {
-        Some(before) => last_message(&before.path)? + 1,
+        Some(before) => begins_with(before, path)?,
         // Older files may have been taken away.
         None => first_message(path)?.unwrap_or(1),
     };
@@ -70,6 +70,22 @@ pub fn create_missing(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), Journ
         }
     }
     Ok(())
+}
+
+/// The number of the newest file's first message: behind the last of the file before. Where that is
+/// damaged or not there, the newest file says it itself, if it has a message.
+fn begins_with(before: &Segment, path: &Path) -> Result<u64, JournalError> {
+    let last = last_message(&before.path);
+    if let (Ok(last), true) = (&last, path.ends_with(Segment::at(Path::new(""), before.number + 1).path)) {
+        return Ok(last + 1);
+    }
+    let file = File::open(path).map_err(JournalError::io(path))?;
+    let mut lines = Lines::new(&file, 0);
+    let line = lines.next_line().map_err(JournalError::io(path))?;
+    match line.filter(|line| line.finished).map(|line| record::decode_message(line.bytes)) {
+        Some(Ok(first)) => Ok(first.seq),
+        _ => last.and(Err(recover::damaged(&file, path, 0, "the file before is not there".to_owned()))),
+    }
 }
 
 /// The number of the first message of a file.

@@ -73,11 +73,20 @@ impl Segments {
         self.log.heal()
     }
 
-    /// As [`Log::probe`].
+    /// As [`Log::is_tainted`].
+    pub fn is_tainted(&self) -> bool {
+        self.log.is_tainted()
+    }
+
+    /// As [`Log::probe`]; begins the next file if this one is full.
     ///
     /// # Errors
     /// As [`Log::probe`].
     pub fn probe(&mut self) -> io::Result<()> {
+        if self.is_full() {
+            self.heal()?;
+            self.roll()?;
+        }
         self.log.probe()
     }
 

@@ -28,7 +28,7 @@ impl Segment {
     }
 
     /// The number in a file's name; `None`: not a file of messages.
-    fn number(name: &str) -> Option<u64> {
+    pub fn number_of(name: &str) -> Option<u64> {
         let digits = name.strip_prefix("messages_")?.strip_suffix(".jsonl")?;
         let number = digits.parse().ok()?;
         (format!("{number:06}") == digits).then_some(number)
@@ -44,7 +44,7 @@ pub fn list(data_dir: &Path) -> Result<Vec<Segment>, JournalError> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(data_dir).map_err(wrap)? {
         let name = entry.map_err(wrap)?.file_name();
-        if let Some(number) = name.to_str().and_then(Segment::number) {
+        if let Some(number) = name.to_str().and_then(Segment::number_of) {
             segments.push(Segment::at(data_dir, number));
         }
     }
@@ -144,7 +144,7 @@ mod tests {
             ("messages_+00001.jsonl", None),
             ("users.jsonl", None),
         ] {
-            assert_eq!(Segment::number(name), number, "{name}");
+            assert_eq!(Segment::number_of(name), number, "{name}");
         }
     }
 

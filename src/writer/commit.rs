@@ -7,15 +7,17 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::batch::{self, Answer, Batch, PeerId};
 use super::heads::HeadsIn;
 use super::publish::{Event, Publisher};
-use super::sequence::{Decision, Sequence};
+use super::reserve::Reserve;
+use super::sequence::{Decision, Earlier, Sequence};
 use super::status::{Part, Status};
+use super::withheld::Withheld;
 use crate::chat::{Code, OpId, Refusal};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
 use crate::journal::rolling::Segments;
@@ -39,9 +41,6 @@ pub struct Ops {
 /// below [`BATCH_BYTES`], however much of it JSON has to escape.
 const FULL_BYTES: usize = BATCH_BYTES - 7 * MESSAGE_BYTES;
 
-/// Time between two attempts on a disk that failed while nobody asks for anything.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// What the thread owns.
 pub struct Committer {
     /// Where messages go.
@@ -58,6 +57,8 @@ pub struct Committer {
     pub heads: HeadsIn,
     /// Hears when a file is full.
     pub sealed: Sender<()>,
+    /// Space for the time when the disk is full.
+    pub reserve: Arc<Reserve>,
     /// What operators see.
     pub status: Arc<Status>,
 }
@@ -69,15 +70,20 @@ struct Rest {
 }
 
 /// How the thread is between batches.
-struct State {
+pub struct State {
     rest: Option<Rest>,
     stamp: Stamp,
     /// The last message known to be durable.
-    synced: u64,
+    pub synced: u64,
     /// When accepted messages must be synced, if there are unsynced ones.
-    sync_at: Option<Instant>,
+    pub sync_at: Option<Instant>,
     syncs: Vec<(PeerId, u64)>,
-    failed: bool,
+    /// When to look whether the disk takes records again; `None`: it does.
+    pub probe_at: Option<Instant>,
+    /// What the disk refused and may be in the file.
+    pub withheld: Option<Withheld>,
+    /// Nothing new is stored: what those are told who ask for it.
+    closed: Option<Refusal>,
 }
 
 impl Committer {
@@ -90,52 +96,47 @@ impl Committer {
             synced,
             sync_at: None,
             syncs: Vec::new(),
-            failed: false,
+            probe_at: None,
+            withheld: None,
+            closed: None,
         };
+        if self.reserve.is_released() {
+            self.probe(&mut state);
+        }
         while self.wait(ops, &mut state) {
             if state.rest.is_some() {
                 self.turn(ops, &mut state);
             }
         }
-        if let Err(error) = self.segments.heal().and_then(|()| self.segments.sync()) {
-            self.status.set_disk(Part::Commit, Some(error.to_string()));
-        }
+        self.finish(&mut state);
     }
 
     /// Waits for operations, and meanwhile does what time asks for. `false`: there will be no more.
     fn wait(&mut self, ops: &Receiver<Ops>, state: &mut State) -> bool {
-        let deadline = match (state.failed, state.sync_at) {
-            _ if state.rest.is_some() => return true,
-            (true, _) => Instant::now() + PROBE_INTERVAL,
-            (false, Some(at)) => at,
-            (false, None) => {
-                return ops.recv().map(|ops| state.rest = Some(Rest { ops, used: 0 })).is_ok();
-            }
+        if state.probe_at.is_some_and(|at| at <= Instant::now()) {
+            self.probe(state);
+        }
+        let Some(deadline) = state.probe_at.or(state.sync_at) else {
+            return state.rest.is_some()
+                || ops.recv().map(|ops| state.rest = Some(Rest { ops, used: 0 })).is_ok();
         };
+        if state.rest.is_some() {
+            return true;
+        }
         match ops.recv_deadline(deadline) {
             Ok(ops) => state.rest = Some(Rest { ops, used: 0 }),
             Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) if state.failed => self.probe(state),
-            Err(RecvTimeoutError::Timeout) => self.sync(state),
+            Err(RecvTimeoutError::Timeout) if state.probe_at.is_none() => self.sync(state),
+            Err(RecvTimeoutError::Timeout) => {}
         }
         true
-    }
-
-    fn probe(&mut self, state: &mut State) {
-        let probed = self.segments.probe();
-        state.failed = probed.is_err();
-        if probed.is_ok() {
-            state.synced = self.sequence.next() - 1;
-            state.sync_at = None;
-        }
-        self.status.set_disk(Part::Commit, probed.err().map(|error| error.to_string()));
     }
 
     fn sync(&mut self, state: &mut State) {
         state.sync_at = None;
         match self.segments.sync() {
             Ok(()) => state.synced = self.sequence.next() - 1,
-            Err(error) => self.note_failure(state, &error),
+            Err(error) => self.lost_sync(&error, state),
         }
     }
 
@@ -143,25 +144,25 @@ impl Committer {
     fn turn(&mut self, ops: &Receiver<Ops>, state: &mut State) {
         let mut batch = self.used.try_recv().unwrap_or_default();
         batch.clear();
+        state.closed = self.closed(state);
         let first = self.sequence.next();
         self.fill(&mut batch, ops, state);
-        if !batch.is_empty() {
-            match self.store(&batch, state) {
-                Ok(()) => self.note_success(&batch, state),
-                Err(error) => {
-                    self.sequence.roll_back(first);
-                    batch.fail(first, &refusal(&error));
-                    self.note_failure(state, &error);
-                }
-            }
-        }
-        let (last, mut syncs) = (batch.last_seq(), std::mem::take(&mut state.syncs));
-        if !syncs.is_empty() || !batch.is_empty() {
+        let stored = if batch.is_empty() { Ok(()) } else { self.store(&batch, state) };
+        let (failed, last) = match stored {
+            Ok(()) => (None, batch.last_seq()),
+            Err(error) => (Some(error), 0),
+        };
+        let mut syncs = std::mem::take(&mut state.syncs);
+        if !syncs.is_empty() || last > 0 {
             // The index may show it before the workers hear of it: it is durable.
-            self.heads.add(&batch, &mut syncs);
+            self.heads.add(failed.is_none().then_some(&*batch), &mut syncs);
         }
         state.syncs = syncs;
+        if let Some(error) = failed {
+            return self.give_up(batch, first, &error, state);
+        }
         if last > 0 {
+            self.note_success(&batch, state);
             // Before anybody can hear of it: what is asked by one who has must be put behind it.
             self.status.seq.store(last, Ordering::Release);
         }
@@ -219,19 +220,29 @@ impl Committer {
                     batch.answers.push(Answer { peer: *peer, count, result: Err(refusal) });
                     return Ok(true);
                 }
-                match self.sequence.decide(id, user, client_id, now_ms) {
+                let decision = match &state.closed {
+                    None => self.sequence.decide(id, user, client_id, now_ms),
+                    Some(refusal) => match self.sequence.find(id, user, client_id) {
+                        Some(earlier) => Decision::Repeats(earlier),
+                        None => {
+                            batch.answers.push(Answer { peer: *peer, count, result: Err(refusal.clone()) });
+                            return Ok(true);
+                        }
+                    },
+                };
+                match decision {
                     Decision::Store(seq) => {
                         let numbers = (user, now_ms, state.synced);
                         let message = batch::message(seq, id, [room_id, sender, content], client_id, numbers);
                         batch.push(*peer, &message, &mut state.stamp);
                     }
-                    Decision::Repeats(earlier) => {
-                        let outcome = Outcome::Posted {
-                            seq: earlier.seq,
-                            id: earlier.id,
-                            timestamp_ms: earlier.timestamp_ms,
-                        };
-                        batch.answers.push(Answer { peer: *peer, count, result: Ok(outcome) });
+                    Decision::Repeats(Earlier { seq, id, timestamp_ms }) => {
+                        let result = Ok(Outcome::Posted { seq, id, timestamp_ms });
+                        let answer = Answer { peer: *peer, count, result };
+                        match &state.withheld {
+                            Some(withheld) if seq >= withheld.first() => self.withhold(answer, state),
+                            _ => batch.answers.push(answer),
+                        }
                     }
                 }
             }
@@ -258,11 +269,9 @@ impl Committer {
         }
         if state.sync_at.is_some_and(|at| at <= Instant::now()) {
             state.sync_at = None;
-            // A failure concerns messages that have been confirmed as written: they stay, and are
-            // written anew before anything else is.
             match self.segments.sync() {
                 Ok(()) => state.synced = batch.last_seq(),
-                Err(error) => self.note_failure(state, &error),
+                Err(error) => self.lost_sync(&error, state),
             }
         }
         Ok(())
@@ -274,42 +283,15 @@ impl Committer {
         let (log, _, records) = self.segments.newest();
         let name = log.path().file_name().unwrap_or_default().to_string_lossy();
         self.status.set_file(&name, records, log.end());
-        if state.failed && !log.is_broken() {
-            state.failed = false;
+        if state.probe_at.is_some() && !log.is_broken() {
+            state.probe_at = None;
             self.status.set_disk(Part::Commit, None);
-        }
-    }
-
-    /// Cuts the file back at once, so that nobody reads what is not there. If that fails, too, it is
-    /// tried again before the next batch.
-    fn note_failure(&mut self, state: &mut State, error: &io::Error) {
-        state.failed = true;
-        self.status.set_disk(Part::Commit, Some(error.to_string()));
-        match self.segments.heal() {
-            Ok(()) => {
-                state.synced = self.sequence.next() - 1;
-                state.sync_at = None;
-            }
-            Err(error) => tracing::error!(%error, "cannot cut the log back to its last good record"),
         }
     }
 }
 
 fn next(ops: &Receiver<Ops>) -> Option<Rest> {
     ops.try_recv().ok().map(|ops| Rest { ops, used: 0 })
-}
-
-/// What a client is told whose message the disk did not take.
-fn refusal(error: &io::Error) -> Refusal {
-    Refusal::new(code(error), "Failed to send message")
-}
-
-/// Whose fault a failed write is.
-pub fn code(error: &io::Error) -> Code {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::StorageFull,
-        _ => Code::StorageFailed,
-    }
 }
 
 /// The Unix time in milliseconds.

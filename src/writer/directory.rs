@@ -5,6 +5,7 @@
 //! durable and in the index, and what the index shows is durable.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,13 +15,16 @@ use crossbeam_channel::{Receiver, at, never, select_biased};
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
 use super::changes::Step;
-use super::commit::{self, PROBE_INTERVAL};
-use super::heads::{HeadsOut, Waiting};
+use super::commit;
+use super::heads::{self, HeadsOut};
 use super::judge::{Ends, Failure, Judge};
 use super::publish::{Event, Publisher};
 use super::repeats::Repeats;
-use super::status::{Part, Status};
-use crate::chat::{Code, OpId, Refusal};
+use super::reserve::Reserve;
+use super::status::Status;
+use super::undone::Waiting;
+use super::withheld::PROBE_INTERVAL;
+use crate::chat::{OpId, Refusal};
 use crate::config::Fsync;
 use crate::index::IndexError;
 use crate::index::sealed::Piece;
@@ -40,6 +44,7 @@ const STEP_ENTRIES: usize = 5_000;
 const PLACES_SLICE: Duration = Duration::from_millis(2);
 
 /// One change, and who asks.
+#[derive(Clone)]
 pub struct Asked {
     /// The connection it came on.
     pub peer: PeerId,
@@ -51,8 +56,12 @@ pub struct Asked {
 
 /// What the thread owns.
 pub struct Directory {
+    /// Where all this is.
+    pub data_dir: PathBuf,
     /// The index.
     pub store: Store,
+    /// The newest messages of rooms must be read from the logs before any are written.
+    pub heads_behind: bool,
     /// `users.jsonl`
     pub users: Log,
     /// `chatrooms.jsonl`
@@ -73,18 +82,23 @@ pub struct Directory {
     pub found: Receiver<Piece>,
     /// Where changes go.
     pub publisher: Publisher,
+    /// Space for the time when the disk is full.
+    pub reserve: Arc<Reserve>,
     /// What operators see.
     pub status: Arc<Status>,
 }
 
 /// How the thread is between steps.
-struct State {
+pub struct State {
     asked: Receiver<Asked>,
     woken: Receiver<()>,
-    /// Asked and not taken up: it repeats one of the step before it.
+    /// Asked and not taken up: it repeats something.
     held: Option<Asked>,
     heads_at: Option<Instant>,
-    failed: bool,
+    /// When to look whether the disk takes changes again; `None`: it does.
+    pub probe_at: Option<Instant>,
+    /// What the disk refused and may be in the logs, and who waits for what became of earlier changes.
+    pub waiting: Waiting,
     found: Receiver<Piece>,
     /// What is being put in of what was found.
     piece: Option<Piece>,
@@ -97,9 +111,12 @@ struct State {
 impl State {
     /// Waits for a change, or for something else to do; `false`: nothing more will come.
     fn wait(&mut self) -> (Option<Asked>, bool) {
-        let due = match self.failed {
-            true => at(Instant::now() + PROBE_INTERVAL),
-            false => self.heads_at.into_iter().chain(self.places_at).min().map_or_else(never, at),
+        // Places wait for the disk.
+        let places_at = if self.probe_at.is_none() { self.places_at } else { None };
+        let times = [self.probe_at, self.heads_at, places_at];
+        let due = match times.into_iter().flatten().min() {
+            Some(when) => at(when),
+            None => never(),
         };
         let found = if self.piece.is_none() { self.found.clone() } else { never() };
         // What somebody waits for comes first.
@@ -138,15 +155,20 @@ impl Directory {
             woken,
             held: None,
             heads_at: None,
-            failed: false,
+            probe_at: None,
+            waiting: Waiting::default(),
             found: self.found.clone(),
             piece: None,
             gone: true,
             places_at: Some(Instant::now()),
         };
+        if self.reserve.is_released() || self.heads_behind {
+            self.probe(&mut state)?;
+        }
         let mut open = true;
         while open || state.held.is_some() {
-            let first = match state.held.take() {
+            let again = if state.probe_at.is_none() { state.waiting.pop_repeat() } else { None };
+            let first = match state.held.take().or(again) {
                 Some(held) => Some(held),
                 None => {
                     let (first, more) = state.wait();
@@ -154,16 +176,17 @@ impl Directory {
                     first
                 }
             };
-            match first {
-                Some(first) => self.step(first, &mut state)?,
-                None if state.failed => self.probe(&mut state),
-                None => {}
+            if let Some(first) = first {
+                self.step(first, &mut state)?;
             }
-            let due = state.heads_at.is_some_and(|when| when <= Instant::now());
-            if due || !open || self.heads.is_urgent() {
+            let now = Instant::now();
+            if state.probe_at.is_some_and(|when| when <= now) || (!open && state.probe_at.is_some()) {
+                self.probe(&mut state)?;
+            }
+            if state.heads_at.is_some_and(|when| when <= now) || !open || self.heads.is_urgent() {
                 self.apply_heads(&mut state)?;
             }
-            if !state.failed && state.places_at.is_some_and(|when| when <= Instant::now()) {
+            if state.probe_at.is_none() && state.places_at.is_some_and(|when| when <= Instant::now()) {
                 self.put_places(&mut state)?;
             }
         }
@@ -183,57 +206,65 @@ impl Directory {
         state.places_at = (state.gone || state.piece.is_some()).then(Instant::now);
         if let Err(error) = done {
             self.store.rollback()?;
-            if error.is_damage() {
-                return Err(error);
-            }
             tracing::warn!(%error, "cannot index messages; trying again shortly");
+            let (full, error) = (error.is_full(), Failure::Index(error));
+            if full {
+                self.note_trouble(state, &error);
+            }
+            error.damage()?;
             state.places_at = Some(Instant::now() + PROBE_INTERVAL);
         }
         Ok(())
-    }
-
-    /// Whether a disk that failed takes records again. The index tells by itself.
-    fn probe(&mut self, state: &mut State) {
-        let probed = self.users.probe().and_then(|()| self.rooms.heal());
-        state.failed = probed.is_err();
-        self.status.set_disk(Part::Directory, probed.err().map(|error| error.to_string()));
     }
 
     /// One transaction.
     fn step(&mut self, first: Asked, state: &mut State) -> Result<(), IndexError> {
         let (mut ops, mut entries) = (HashSet::new(), 0);
         let mut taken = Vec::new();
+        let mut repeat = None;
         let mut next = Some(first);
         while let Some(asked) = next {
-            if !ops.insert(asked.op) {
+            let done = self.repeats.knows(asked.op);
+            if !ops.insert(asked.op) || (done && !taken.is_empty()) {
                 state.held = Some(asked);
                 break;
             }
+            if done {
+                // By itself: should the disk fail, it can't be refused, having been done in part at least.
+                repeat = Some(asked.clone());
+            }
             entries += self::entries(&asked.change);
             taken.push(asked);
-            next = if entries < STEP_ENTRIES { state.asked.try_recv().ok() } else { None };
+            next = if entries < STEP_ENTRIES && !done { state.asked.try_recv().ok() } else { None };
         }
         self.status.queue.fetch_sub(taken.len() as u64, Ordering::Relaxed);
-        let who: Vec<(PeerId, u64)> = taken.iter().map(|asked| (asked.peer, asked.op.count)).collect();
+        if let Some(refusal) = self.closed(state)
+            && repeat.is_none()
+        {
+            self.turn_away(taken, &refusal, state);
+            return Ok(());
+        }
+        let who: Vec<(PeerId, OpId)> = taken.iter().map(|asked| (asked.peer, asked.op)).collect();
         let before = [self.users.end(), self.rooms.end()];
         let mut step = Step::new(self.ends);
         match self.work(&mut step, taken) {
             Ok(results) => {
                 self.keep(&step, state);
+                if state.probe_at.is_some() {
+                    self.probe(state)?;
+                }
                 let answers = who.into_iter().zip(results);
-                let answers = answers.map(|((peer, count), result)| Answer { peer, count, result });
+                let answers = answers.map(|((peer, op), result)| Answer { peer, count: op.count, result });
                 let rev = step.ends.rooms;
                 self.publisher.send(Event::Changes(step.frames, rev, answers.collect()));
                 Ok(())
             }
-            Err(failure) => self.give_up(failure, before, &who, state),
+            Err(failure) => self.give_up(failure, before, (who, repeat), state),
         }
     }
 
     /// Everything of a step that may fail.
     fn work(&mut self, step: &mut Step, taken: Vec<Asked>) -> Result<Vec<Result<Outcome, Refusal>>, Failure> {
-        self.users.heal()?;
-        self.rooms.heal()?;
         self.store.begin()?;
         let judge = Judge {
             store: &self.store,
@@ -273,39 +304,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Leaves nothing of a step: what reached the logs had been confirmed to nobody.
-    fn give_up(
-        &mut self,
-        failure: Failure,
-        before: [u64; 2],
-        who: &[(PeerId, u64)],
-        state: &mut State,
-    ) -> Result<(), IndexError> {
-        state.failed = true;
-        self.status.set_disk(Part::Directory, Some(failure.to_string()));
-        let code = match &failure {
-            Failure::Disk(error) => commit::code(error),
-            Failure::Index(error) if error.is_full() => Code::StorageFull,
-            _ => Code::StorageFailed,
-        };
-        self.store.rollback()?;
-        for (log, end) in [(&mut self.users, before[0]), (&mut self.rooms, before[1])] {
-            if log.end() != end || log.is_broken() {
-                log.take_back(end);
-                if let Err(error) = log.heal() {
-                    tracing::error!(%error, "cannot cut the log back to its last good record");
-                }
-            }
-        }
-        let refusal = Refusal::new(code, "The change could not be stored");
-        self.answer(who, &Err(refusal));
-        match failure {
-            Failure::Index(error) if error.is_damage() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn answer(&self, who: &[(PeerId, u64)], result: &Result<Outcome, Refusal>) {
+    /// Tells the same to many.
+    pub fn answer(&self, who: &[(PeerId, u64)], result: &Result<Outcome, Refusal>) {
         let answer = |&(peer, count)| Answer { peer, count, result: result.clone() };
         let answers = who.iter().map(answer).collect();
         self.publisher.send(Event::Changes(RoomFrames::default(), self.ends.rooms, answers));
@@ -316,25 +316,29 @@ impl Directory {
         let mut waiting = self.heads.take();
         state.heads_at = None;
         let syncs = std::mem::take(&mut waiting.syncs);
-        match self.write_heads(&waiting) {
-            Ok(()) => self.answer(&syncs, &Ok(Outcome::Ok)),
-            Err(error) => {
-                self.store.rollback()?;
-                self.status.set_disk(Part::Directory, Some(error.to_string()));
-                state.failed = true;
-                state.heads_at = Some(Instant::now() + PROBE_INTERVAL);
-                self.heads.put_back(waiting);
-                let refusal = Refusal::new(Code::StorageFailed, "The index can't be brought up to date");
-                self.answer(&syncs, &Err(refusal));
-                if error.is_damage() {
-                    return Err(error);
-                }
-            }
+        let mut written = self.write_heads(&waiting);
+        if let Err(error) = written {
+            self.store.rollback()?;
+            let error = Failure::Index(error);
+            self.note_trouble(state, &error);
+            error.damage()?;
+            // On a full disk there is the reserve now.
+            written = self.write_heads(&waiting);
         }
+        if written.is_err() {
+            self.store.rollback()?;
+            state.heads_at = Some(Instant::now() + PROBE_INTERVAL);
+            self.heads.put_back(waiting);
+        }
+        // Who only wants to read is served also from an index that the disk lets fall behind.
+        self.answer(&syncs, &Ok(Outcome::Ok));
         Ok(())
     }
 
-    fn write_heads(&self, waiting: &Waiting) -> Result<(), IndexError> {
+    fn write_heads(&self, waiting: &heads::Waiting) -> Result<(), IndexError> {
+        if self.heads_behind {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
         if waiting.last == 0 {
             return Ok(());
         }
@@ -368,10 +372,6 @@ impl Directory {
         self.status.changes.fetch_add(step.places.len() as u64, Ordering::Relaxed);
         self.status.set_file(USERS, self.ends.users, self.users.end());
         self.status.set_file(ROOMS, self.ends.rooms, self.rooms.end());
-        if state.failed {
-            state.failed = false;
-            self.status.set_disk(Part::Directory, None);
-        }
     }
 }
 

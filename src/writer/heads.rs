@@ -43,16 +43,16 @@ pub fn table() -> (HeadsIn, HeadsOut, Receiver<()>) {
 
 impl HeadsIn {
     /// Adds what is handed over for publication, and the `Sync`s behind it.
-    pub fn add(&self, batch: &Batch, syncs: &mut Vec<(PeerId, u64)>) {
+    pub fn add(&self, batch: Option<&Batch>, syncs: &mut Vec<(PeerId, u64)>) {
         let mut waiting = self.table.lock();
         let wake = waiting.last == 0 || !syncs.is_empty();
-        for (room, seq) in batch.heads() {
+        for (room, seq) in batch.into_iter().flat_map(Batch::heads) {
             match waiting.rooms.get_mut(room) {
                 Some(head) => *head = seq,
                 None => drop(waiting.rooms.insert(room.to_owned(), seq)),
             }
         }
-        waiting.last = waiting.last.max(batch.last_seq());
+        waiting.last = waiting.last.max(batch.map_or(0, Batch::last_seq));
         waiting.syncs.append(syncs);
         drop(waiting);
         if wake {

@@ -3,17 +3,22 @@
 //! | module | thread | what it does |
 //! |---|---|---|
 //! | [`start`] | | recovers the logs, brings the index into step |
+//! | [`remember`] | | reads back what repetitions are recognised by |
 //! | [`intake`] | one | accepts workers |
 //! | [`reader`] | one for each worker | reads, hands over |
 //! | [`commit`] | one | numbers, appends and syncs messages |
 //! | [`sequence`] | | the pure part of that: order and repetitions |
+//! | [`withheld`] | | what it does while the disk refuses |
 //! | [`directory`] | one | users, rooms, the index |
+//! | [`undone`] | | what it does while the disk refuses |
+//! | [`reserve`] | | space for the time when the disk is full |
 //! | [`indexer`] | one | finds out where messages stand in full files |
 //! | [`judge`] | | says what may be |
 //! | [`changes`] | | makes records of what may be |
 //! | [`publish`] | one | tells all workers, in one order |
 //! | [`peer`] | | one of them: what waits for it |
 //! | [`catchup`] | one for each returning worker | reads what it has missed |
+//! | [`scrub`] | one | reads all logs slowly to find damage |
 //! | [`status`] | | what operators see |
 //!
 //! Two threads commit, because they never touch the same file: a slow change of many users does not
@@ -37,11 +42,16 @@ mod outbox;
 mod peer;
 mod publish;
 mod reader;
+mod remember;
 mod repeats;
+mod reserve;
+mod scrub;
 pub mod sequence;
 mod slots;
 mod start;
 mod status;
+mod undone;
+mod withheld;
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -50,7 +60,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use minitalk_supervisor::child::{Child, Command, Lifeline};
 use parking_lot::FairMutex;
 
@@ -61,6 +71,8 @@ use self::directory::Directory;
 use self::indexer::Indexer;
 use self::publish::{Event, Publisher, Publishing};
 use self::reader::Outlets;
+use self::reserve::Reserve;
+use self::scrub::Scrub;
 use self::status::Status;
 use crate::config::{Config, Storage};
 use crate::index::IndexError;
@@ -92,6 +104,8 @@ pub struct Running {
     status: Arc<Status>,
     /// Ends the intake when dropped.
     stop: UnixStream,
+    /// Ends the reading for damage when dropped.
+    scrubbing: Sender<()>,
     publisher: Publisher,
     threads: Vec<(&'static str, JoinHandle<()>)>,
     ended: Receiver<Ended>,
@@ -106,9 +120,11 @@ type Ended = (&'static str, Option<IndexError>);
 /// The data directory is damaged or can't be used, or the system gives no threads.
 pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, WriterError> {
     let WriterConfig { data_dir, storage, rooms_per_user, disk } = config;
-    let recovered = start::recover(&data_dir, &disk, &storage)?;
+    let reserve = Arc::new(Reserve::new(disk.clone(), &data_dir, storage.reserve_bytes));
+    let recovered = start::recover(&data_dir, &disk, &storage, &reserve)?;
     let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
-    let status = Arc::new(Status::new(position.seq, position.rev, recovered.files));
+    let status = Arc::new(Status::new(&data_dir, position.seq, position.rev, recovered.files));
+    recovered.damage.iter().for_each(|problem| status.note_damage(problem));
     let (publishing, publisher, used) = Publishing::new(data_dir.clone(), position, status.clone())?;
     let (heads, taken, woken) = heads::table();
     let (commit, ops) = bounded(intake::HAND_OVERS);
@@ -117,6 +133,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (pieces, found) = bounded(indexer::PIECES);
     let indexer = Indexer { data_dir: data_dir.clone(), sealed, pieces };
     let fsync = storage.fsync;
+    let (scrubbing, ends) = bounded(0);
+    let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends);
     let committer = Committer {
         segments: recovered.segments,
         sequence: recovered.sequence,
@@ -125,10 +143,13 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         used,
         heads,
         sealed: tell_sealed,
+        reserve: reserve.clone(),
         status: status.clone(),
     };
     let keeper = Directory {
+        data_dir: data_dir.clone(),
         store: recovered.store,
+        heads_behind: recovered.heads_behind,
         users: recovered.users,
         rooms: recovered.rooms,
         durable: recovered.ends,
@@ -139,19 +160,22 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         heads: taken,
         found,
         publisher: publisher.clone(),
+        reserve,
         status: status.clone(),
     };
     let (stop, stopped) = UnixStream::pair()?;
     let commit = Arc::new(FairMutex::new(commit));
     let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
-    let (threads, ended) = spawn_all(vec![
+    let mut works = vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
         ("commit", sure(move || committer.run(&ops))),
         ("directory", Box::new(move || keeper.run(asked, woken).inspect_err(|_| discard(&data_dir)))),
         ("publish", sure(move || publishing.run())),
         ("indexer", sure(move || indexer.run())),
-    ])?;
-    Ok(Running { status, stop, publisher, threads, ended })
+    ];
+    works.extend(scrub.map(|scrub| ("scrub", sure(move || scrub.run()))));
+    let (threads, ended) = spawn_all(&status, works)?;
+    Ok(Running { status, stop, scrubbing, publisher, threads, ended })
 }
 
 /// The directory thread has found the index damaged: without it the next start builds it anew.
@@ -173,11 +197,11 @@ fn sure(work: impl FnOnce() + Send + 'static) -> Work {
 
 type Threads = (Vec<(&'static str, JoinHandle<()>)>, Receiver<Ended>);
 
-fn spawn_all(works: Vec<(&'static str, Work)>) -> io::Result<Threads> {
+fn spawn_all(status: &Arc<Status>, works: Vec<(&'static str, Work)>) -> io::Result<Threads> {
     let (tell, ended) = bounded(works.len());
     let mut threads = Vec::new();
     for (name, work) in works {
-        let ending = Ending { name, error: None, tell: tell.clone() };
+        let ending = Ending { name, error: None, tell: tell.clone(), status: status.clone() };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || ending.of(work))?;
         threads.push((name, thread));
     }
@@ -189,6 +213,7 @@ struct Ending {
     name: &'static str,
     error: Option<IndexError>,
     tell: Sender<Ended>,
+    status: Arc<Status>,
 }
 
 impl Ending {
@@ -200,6 +225,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let _ = self.tell.try_send((self.name, self.error.take()));
+        self.status.wake();
     }
 }
 
@@ -211,8 +237,12 @@ impl Running {
 
     /// Why the writer can't go on, if one of its threads has ended.
     pub fn failure(&self) -> Option<WriterError> {
-        let (name, error) = self.ended.try_recv().ok()?;
-        Some(error.map_or(WriterError::Thread(name), WriterError::Index))
+        self.ended.try_recv().ok().map(|ended| self.why(Some(ended)))
+    }
+
+    fn why(&self, ended: Option<Ended>) -> WriterError {
+        let (name, error) = ended.unwrap_or(("writing", None));
+        error.map_or(WriterError::Thread(name), WriterError::Index)
     }
 
     /// Works off everything that workers have sent, makes it durable, tells them, and ends.
@@ -220,8 +250,8 @@ impl Running {
     /// # Errors
     /// A thread had ended before, or the index can't be written.
     pub fn drain(self) -> Result<(), WriterError> {
-        let Running { stop, publisher, threads, ended, .. } = self;
-        drop(stop);
+        let Running { stop, scrubbing, publisher, threads, ended, .. } = self;
+        drop((stop, scrubbing));
         for (name, thread) in threads {
             if name == "publish" {
                 publisher.send(Event::Stop);
@@ -279,7 +309,11 @@ fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
         }
         // Not taken: the supervisor is slow, and the next one says more.
         let _ = lifeline.report(&running.report());
-        thread::sleep(REPORT_PAUSE);
+        select! {
+            recv(told) -> _ => break,
+            recv(running.ended) -> ended => return Err(running.why(ended.ok())),
+            default(REPORT_PAUSE) => {}
+        }
         version = running.status.wait(version, REPORT_INTERVAL - REPORT_PAUSE);
     }
     Ok(())

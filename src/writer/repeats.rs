@@ -36,6 +36,11 @@ impl Repeats {
         self.places.insert(op, (log, byte));
     }
 
+    /// Whether there are records of an operation.
+    pub fn knows(&self, op: OpId) -> bool {
+        self.places.contains_key(&op)
+    }
+
     /// Where the records of an operation begin in a log, if they are there.
     pub fn find(&self, log: LogName, op: OpId) -> Option<u64> {
         self.places.get(&op).filter(|(its, _)| *its == log).map(|(_, byte)| *byte)

@@ -82,6 +82,18 @@ impl Sequence {
         Decision::Store(seq)
     }
 
+    /// Whether a message has been given a number; counts nothing.
+    pub fn find(&self, id: OpId, user: UserId, client_id: Option<&str>) -> Option<Earlier> {
+        let client = client_id.map_or(0, |client_id| self.client_name(user, client_id));
+        self.find_op(id).or_else(|| self.find_client(client))
+    }
+
+    /// Counts a message of which nothing is known but that it had this number's place.
+    pub fn recall_unknown(&mut self) {
+        // No worker has the number 0, so that nothing repeats it.
+        self.recall(OpId { instance: 0, count: self.next }, 0, None, 0);
+    }
+
     /// Counts a message that is in the log, whatever it may repeat.
     pub fn recall(&mut self, id: OpId, user: UserId, client_id: Option<&str>, timestamp_ms: i64) {
         let client = client_id.map_or(0, |client_id| self.client_name(user, client_id));

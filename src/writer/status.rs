@@ -1,13 +1,20 @@
 //! How the writer is, for the supervisor and through it for operators.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 
+use super::reserve;
+use crate::journal::check::Problem;
+
 /// Message files named in a report, at most: the newest.
 pub const FILES_NAMED: usize = 16;
+
+/// Damaged files named in a report, at most.
+const DAMAGED_NAMED: usize = 100;
 
 /// Counters and states; each is written by one thread.
 pub struct Status {
@@ -25,6 +32,7 @@ pub struct Status {
     pub queue: AtomicU64,
     /// Connections of workers.
     pub peers: AtomicU64,
+    data_dir: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,6 +41,10 @@ struct State {
     /// What is wrong with each of the two parts that write, if anything.
     disk: [Option<String>; 2],
     files: Vec<FileState>,
+    /// The first fault of each damaged file.
+    damage: Vec<Problem>,
+    /// The log that is being read for damage, and how far.
+    scrub: (String, u64),
     /// Raised by what an operator watches.
     version: u64,
 }
@@ -60,9 +72,11 @@ pub enum Part {
 impl Status {
     /// Everything in order, nothing done yet. The first two of `files` are users and rooms, the rest
     /// messages, oldest first.
-    pub fn new(seq: u64, rev: u64, files: Vec<FileState>) -> Status {
-        let state = State { disk: [None, None], files, version: 0 };
+    pub fn new(data_dir: &Path, seq: u64, rev: u64, files: Vec<FileState>) -> Status {
+        let scrub = (String::new(), 0);
+        let state = State { disk: [None, None], files, damage: Vec::new(), scrub, version: 0 };
         Status {
+            data_dir: data_dir.to_owned(),
             seq: AtomicU64::new(seq),
             rev: AtomicU64::new(rev),
             messages: AtomicU64::new(0),
@@ -89,6 +103,36 @@ impl Status {
         *slot = trouble;
         state.version += 1;
         self.changed.notify_all();
+    }
+
+    /// Notes what is wrong with a file; logs and reports it at once if that is new.
+    pub fn note_damage(&self, problem: &Problem) {
+        let mut state = self.state.lock();
+        if state.damage.contains(problem) {
+            return;
+        }
+        let Problem { path, line, byte, what } = problem;
+        tracing::error!(file = %path.display(), line, byte, what, "damaged; all other records are served");
+        state.damage.retain(|known| known.path != *path);
+        if state.damage.len() < DAMAGED_NAMED {
+            state.damage.push(problem.clone());
+        }
+        state.version += 1;
+        self.changed.notify_all();
+    }
+
+    /// Notes that nothing is wrong with a file.
+    pub fn clear_damage(&self, path: &Path) {
+        self.state.lock().damage.retain(|known| known.path != path);
+    }
+
+    /// Notes how far the reading for damage is.
+    pub fn set_scrub(&self, file: &str, byte: u64) {
+        let mut state = self.state.lock();
+        if state.scrub.0 != file {
+            state.scrub.0 = file.to_owned();
+        }
+        state.scrub.1 = byte;
     }
 
     /// Notes the size of a file.
@@ -124,21 +168,32 @@ impl Status {
     /// The report.
     pub fn report(&self) -> Value {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // 0 of 0: the file system does not tell.
+        let (free, total) = reserve::space(&self.data_dir).unwrap_or_default();
         let state = self.state.lock();
         let files: Vec<Value> = state
             .files
             .iter()
             .map(|file| json!({"name": file.name, "records": file.records, "bytes": file.bytes}))
             .collect();
+        let damage = |problem: &Problem| {
+            let Problem { path, line, byte, what } = problem;
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            json!({"file": file, "line": line, "byte": byte, "what": what})
+        };
         json!({
             "position": {"seq": read(&self.seq), "rev": read(&self.rev)},
             "disk": state.disk.iter().flatten().next().map_or("ok", String::as_str),
+            "disk_free_bytes": free,
+            "disk_bytes": total,
             "messages_total": read(&self.messages),
             "batches_total": read(&self.batches),
             "changes_total": read(&self.changes),
             "queue": read(&self.queue),
             "peers": read(&self.peers),
             "files": files,
+            "damage": state.damage.iter().map(damage).collect::<Vec<_>>(),
+            "scrub": {"file": state.scrub.0, "byte": state.scrub.1},
         })
     }
 }

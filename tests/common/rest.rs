@@ -58,16 +58,23 @@ impl Server {
 
     /// Sends the bytes and reads until the server closes.
     pub fn raw_call(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        // A server that has heard enough may close before it has read everything.
-        let _ = stream.write_all(request);
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        answer(&bytes)
+        exchange(self.connect(), request)
+    }
+
+    /// `POST` of JSON to a server that may end meanwhile; status 0: no answer.
+    pub fn try_post(&self, path: &str, body: &Value) -> Answer {
+        match TcpStream::connect(("127.0.0.1", self.port)) {
+            Ok(stream) => exchange(stream, &self.request("POST", path, None, body.to_string().as_bytes())),
+            Err(_) => answer(b""),
+        }
     }
 
     /// One call with a body of any bytes.
     pub fn call_bytes(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
+        self.raw_call(&self.request(method, path, token, body))
+    }
+
+    fn request(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Vec<u8> {
         let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n{token}\
@@ -75,7 +82,7 @@ impl Server {
             self.port,
             body.len(),
         );
-        self.raw_call(&[head.as_bytes(), body].concat())
+        [head.as_bytes(), body].concat()
     }
 
     /// `POST` of JSON.
@@ -117,6 +124,14 @@ pub fn user(login: &Value) -> User {
         number: login["userId"].as_u64().unwrap(),
         token: login["token"].as_str().unwrap().to_owned(),
     }
+}
+
+fn exchange(mut stream: TcpStream, request: &[u8]) -> Answer {
+    // A server that has heard enough may close before it has read everything.
+    let _ = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    answer(&bytes)
 }
 
 /// An answer out of its bytes.

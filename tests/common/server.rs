@@ -27,11 +27,13 @@ pub struct Options {
     pub auth: &'static str,
     /// Its other tables.
     pub tables: &'static str,
+    /// More of its environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 2, top: "", secret: SECRET, auth: "", tables: "" }
+        Options { workers: 2, top: "", secret: SECRET, auth: "", tables: "", env: Vec::new() }
     }
 }
 
@@ -43,6 +45,7 @@ pub struct Server {
     pub port: u16,
     config_file: PathBuf,
     workers: u16,
+    env: Vec<(&'static str, String)>,
     child: Child,
     stderr: Arc<Mutex<String>>,
     _dir: Arc<TempDir>,
@@ -70,34 +73,41 @@ impl Server {
         Server::make(options, Some(data_dir.to_owned()))
     }
 
-    fn make(options: &Options, data_dir: Option<PathBuf>) -> Server {
+    fn make(options: &Options, there: Option<PathBuf>) -> Server {
         let dir = Arc::new(tempfile::Builder::new().prefix("minitalk-").tempdir().unwrap());
         let config_file = dir.path().join("minitalk.toml");
-        let Options { workers, top, secret, auth, tables } = options;
+        let Options { workers, top, secret, auth, tables, env } = options;
         // The cheapest Argon2id there is: these tests are not about its strength.
         let text = format!(
             "{top}\n[auth]\njwt_secret = \"{secret}\"\n{auth}\n\
              [auth.argon2]\nmemory_kib = 8\niterations = 1\nparallelism = 1\n{tables}\n"
         );
         std::fs::write(&config_file, text).unwrap();
-        let data_dir = data_dir.unwrap_or_else(|| dir.path().join("data"));
-        Server::serve(dir, config_file, data_dir, *workers)
+        let data_dir = there.unwrap_or_else(|| dir.path().join("data"));
+        Server::serve(dir, config_file, data_dir, *workers, env.clone())
     }
 
     /// Starts again on the same directory and configuration.
     pub fn start_again(self) -> Server {
         let (dir, config, data) = (self._dir.clone(), self.config_file.clone(), self.data_dir.clone());
-        let workers = self.workers;
+        let (workers, env) = (self.workers, self.env.clone());
         drop(self);
-        Server::serve(dir, config, data, workers)
+        Server::serve(dir, config, data, workers, env)
     }
 
-    fn serve(dir: Arc<TempDir>, config_file: PathBuf, data_dir: PathBuf, workers: u16) -> Server {
+    fn serve(
+        dir: Arc<TempDir>,
+        config_file: PathBuf,
+        data_dir: PathBuf,
+        workers: u16,
+        env: Vec<(&'static str, String)>,
+    ) -> Server {
         let mut child = minitalk()
             .args(["serve", "--listen", "127.0.0.1:0", "--workers", &workers.to_string(), "--config"])
             .arg(&config_file)
             .arg("--data-dir")
             .arg(&data_dir)
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -112,7 +122,7 @@ impl Server {
                 heard.push('\n');
             }
         });
-        let mut server = Server { data_dir, port: 0, config_file, workers, child, stderr, _dir: dir };
+        let mut server = Server { data_dir, port: 0, config_file, workers, env, child, stderr, _dir: dir };
         server.port = until("the server is ready", || server.ready_port());
         server
     }
@@ -174,6 +184,14 @@ impl Server {
         kill(self.pid(), signal).unwrap();
     }
 
+    /// Waits until it and its children are gone.
+    pub fn wait_for_the_end(&mut self) {
+        self.child.wait().unwrap();
+        // They die with it, and hold files of the data directory until then.
+        let held = self.data_dir.clone();
+        until("the children died with the supervisor", || (!is_held(&held)).then_some(()));
+    }
+
     /// kill -9 of the supervisor; returns when its children are gone too.
     pub fn kill_supervisor(&mut self) {
         let children = [self.pids("storage"), self.pids("worker")].concat();
@@ -220,6 +238,14 @@ impl Drop for Server {
 pub fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Whether a process has a file below a directory open.
+fn is_held(dir: &Path) -> bool {
+    let fds = |process: std::fs::DirEntry| std::fs::read_dir(process.path().join("fd")).ok();
+    let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let mut files = processes.filter_map(fds).flatten().map_while(Result::ok);
+    files.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(dir)))
 }
 
 fn lines_of(path: &Path) -> Vec<String> {

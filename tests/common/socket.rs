@@ -25,9 +25,40 @@ impl Socket {
         socket
     }
 
+    /// Waits no longer for anything.
+    pub fn set_patience(&mut self, patience: std::time::Duration) {
+        self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
+    }
+
     /// Sends one packet.
     pub fn send(&mut self, packet: &str) {
         self.0.send(Message::text(packet)).unwrap();
+    }
+
+    /// Sends one message and answers its ack; `None`: the connection ended first. `number` is its ack
+    /// id.
+    pub fn say(&mut self, number: u32, message: &Value) -> Option<Value> {
+        let event = json!(["send_message", message]);
+        self.0.send(Message::text(format!("42{number}{event}"))).ok()?;
+        let start = format!("43{number}[");
+        loop {
+            let text = match self.0.read().ok()? {
+                Message::Text(text) => text,
+                _ => return None,
+            };
+            if text.as_str() == "2" {
+                self.0.send(Message::text("3")).ok()?;
+            } else if let Some(arguments) = text.strip_prefix(start.as_str()) {
+                let ack: Value = serde_json::from_str(&format!("[{arguments}")).unwrap();
+                return Some(ack[0].clone());
+            }
+        }
+    }
+
+    /// Waits for a ping and answers it.
+    pub fn hear_ping(&mut self) {
+        while self.0.read().unwrap() != Message::text("2") {}
+        self.send("3");
     }
 
     /// The next packet that is no ping.

@@ -25,6 +25,10 @@ pub enum Fault {
     Sync(io::ErrorKind),
     /// Say that a sync was done, and do nothing: what removing the protection looks like.
     Lie,
+    /// Refuse to cut or lengthen a file.
+    Cut(io::ErrorKind),
+    /// Refuse to open a file for writing.
+    Open(io::ErrorKind),
     /// Refuse to make a file.
     Create(io::ErrorKind),
 }
@@ -65,6 +69,17 @@ impl BadDisk {
         self.0.lock().unwrap().faults.clear();
     }
 
+    /// Leaves in `to` what the end of the process now would leave of the files in `from`: all that was
+    /// written.
+    pub fn crash(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+
     pub fn syncs(&self) -> usize {
         self.0.lock().unwrap().syncs
     }
@@ -100,6 +115,9 @@ impl BadDisk {
 
 impl Disk for BadDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        if let Some(Fault::Open(kind)) = self.strike(path, |fault| matches!(fault, Fault::Open(_))) {
+            return Err(kind.into());
+        }
         // What is there when it is first opened was there before the power was on.
         let mut state = self.0.lock().unwrap();
         state.durable.entry(path.to_owned()).or_insert_with(|| fs::read(path).unwrap_or_default());
@@ -113,6 +131,17 @@ impl Disk for BadDisk {
         }
         let inner = RealDisk.create(path)?;
         Ok(Box::new(BadFile { inner, path: path.to_owned(), disk: self.clone() }))
+    }
+
+    fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        match self.strike(path, |fault| matches!(fault, Fault::Create(_))) {
+            Some(Fault::Create(kind)) => Err(kind.into()),
+            _ => RealDisk.reserve(path, bytes),
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -145,6 +174,9 @@ impl LogFile for BadFile {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
+        if let Some(Fault::Cut(kind)) = self.disk.strike(&self.path, |fault| matches!(fault, Fault::Cut(_))) {
+            return Err(kind.into());
+        }
         self.inner.set_len(len)
     }
 

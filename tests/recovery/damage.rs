@@ -1,9 +1,10 @@
 //! A log that was changed behind the writer's back: found to the byte, never passed over.
 
+use minitalk::chat::OpId;
 use minitalk::writer::WriterError;
 use minitalk_supervisor::child::EXIT_CANNOT_LIVE;
 
-use crate::host::Host;
+use crate::host::{Host, post};
 
 /// A stopped host with a full file of messages, a half-full one, users and rooms.
 fn stopped() -> Host {
@@ -66,7 +67,103 @@ fn any_bit_of_the_newest_file() {
 
 #[test]
 fn any_bit_of_a_full_file() {
-    flip_everywhere("messages_000001.jsonl", refuses("messages_000001.jsonl"));
+    flip_everywhere("messages_000001.jsonl", |host| {
+        let before = host.read("messages_000001.jsonl");
+        host.start().unwrap();
+        let (damage, byte) =
+            (host.running().report()["damage"].clone(), before.iter().position(|b| *b == b'\n'));
+        assert_eq!(damage[0]["file"], "messages_000001.jsonl", "{damage}");
+        assert_eq!(
+            (&damage[0]["line"], &damage[0]["byte"]),
+            (&2.into(), &(byte.unwrap() + 1).into()),
+            "{damage}"
+        );
+        assert_eq!(damage.as_array().unwrap().len(), 1, "{damage}");
+        // All else is as it was: repetitions are recognised, and the order goes on.
+        let mut worker = host.worker(1);
+        let count = |message: &str| u64::from_str_radix(message.split_once('-').unwrap().1, 16).unwrap();
+        let last = host.read("messages_000002.jsonl");
+        let last: serde_json::Value =
+            serde_json::from_slice(last.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        let first = count(last["id"].as_str().unwrap());
+        worker.send(&post(first, "a", "J*hello", None));
+        assert_eq!(worker.outcome_of_post(OpId { instance: 1, count: first }), Ok(5));
+        worker.send(&post(1_000, "a", "new", None));
+        assert_eq!(worker.outcome_of_post(OpId { instance: 1, count: 1_000 }), Ok(8));
+        host.stop();
+        assert_eq!(host.read("messages_000001.jsonl"), before, "a damaged file is left as it is");
+        let mut newest = host.read("messages_000002.jsonl");
+        newest.truncate(memchr::memmem::rfind(&newest, b"{\"seq\":8").unwrap());
+        host.write("messages_000002.jsonl", &newest);
+    });
+}
+
+/// The end of a full file tells where the next begins; the next one knows it, too.
+#[test]
+fn the_end_of_a_full_file() {
+    let mut host = stopped();
+    let name = "messages_000001.jsonl";
+    let whole = host.read(name);
+    for cut in [1, 30, whole.len()] {
+        host.write(name, &whole[..whole.len() - cut]);
+        host.start().unwrap();
+        assert_eq!(host.running().report()["position"]["seq"], 7);
+        assert_eq!(host.worker(2).posted(2, "a", "new"), Ok(8));
+        host.stop();
+        let mut newest = host.read("messages_000002.jsonl");
+        newest.truncate(memchr::memmem::rfind(&newest, b"{\"seq\":8").unwrap());
+        host.write("messages_000002.jsonl", &newest);
+    }
+    // Nothing knows where to go on.
+    host.write(name, &whole[..whole.len() - 1]);
+    host.write("messages_000002.jsonl", b"");
+    assert_eq!(host.start().unwrap_err().exit_code(), EXIT_CANNOT_LIVE);
+}
+
+/// Read in the background, slowly and from where it was, until what is wrong is found.
+#[test]
+fn reading_in_the_background_finds_what_is_wrong_and_what_is_no_longer() {
+    let mut host = Host::new().per_file(50);
+    host.config.storage.scrub_bytes_per_second = 1 << 30;
+    host.config.storage.scrub_interval = std::time::Duration::from_secs(1);
+    // Only the last messages are looked into at a start.
+    host.config.storage.dedup_window_messages = 10;
+    host.start().unwrap();
+    let mut worker = host.worker(1);
+    assert_eq!(worker.create_users(&["alice", "bob"]), [Ok(1), Ok(2)]);
+    (1..=160).for_each(|_| drop(worker.posted(1, "a", "hello")));
+    let name = "messages_000002.jsonl";
+    let whole = host.read(name);
+    let start = whole.split_inclusive(|byte| *byte == b'\n').take(20).map(<[u8]>::len).sum::<usize>();
+    let mut bytes = whole.clone();
+    bytes[start + 40] ^= 4;
+    host.replace(name, &bytes);
+    let found = |report: &serde_json::Value| report["damage"] != serde_json::json!([]);
+    host.wait_until(found);
+    let expected =
+        serde_json::json!([{"file": name, "line": 21, "byte": start, "what": "checksum does not match"}]);
+    assert_eq!(host.running().report()["damage"], expected);
+    assert_eq!(host.running().report()["disk"], "ok");
+    assert_eq!(worker.posted(1, "a", "goes on"), Ok(161));
+    // It is known after a restart, before it is read again.
+    host.restart();
+    assert_eq!(host.running().report()["damage"], expected);
+    // Restored from a copy.
+    host.replace(name, &whole);
+    host.wait_until(|report| !found(report));
+    for (file, what) in [(name, "the file is not there"), ("users.jsonl", "not a whole record")] {
+        let good = host.read(file);
+        if file == name {
+            std::fs::remove_file(host.path(file)).unwrap();
+        } else {
+            let mut bytes = good.clone();
+            bytes[0] ^= 1;
+            host.replace(file, &bytes);
+        }
+        host.wait_until(|report| report["damage"][0]["file"] == file && report["damage"][0]["what"] == what);
+        host.replace(file, &good);
+        host.wait_until(|report| !found(report));
+    }
 }
 
 #[test]
@@ -85,15 +182,15 @@ fn a_missing_record_a_repeated_one_and_a_missing_file_are_found() {
     let name = "messages_000001.jsonl";
     let whole = host.read(name);
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
-    host.write(name, &[lines[0], lines[2], lines[3]].concat());
+    host.replace(name, &[lines[0], lines[2], lines[3]].concat());
     let place = format!(":2: byte {}: ", lines[0].len());
     assert!(host.verify().1.contains(&place), "{}", host.verify().1);
     assert!(host.verify().1.contains("number 3 where 2 belongs"), "{}", host.verify().1);
-    host.write(name, &[lines[0], lines[1], lines[1], lines[2], lines[3]].concat());
+    host.replace(name, &[lines[0], lines[1], lines[1], lines[2], lines[3]].concat());
     assert!(host.verify().1.contains("number 2 where 3 belongs"), "{}", host.verify().1);
-    host.write(name, &lines[..3].concat());
+    host.replace(name, &lines[..3].concat());
     assert!(host.verify().1.contains("number 5 where 4 belongs"), "{}", host.verify().1);
-    host.write(name, &whole);
+    host.replace(name, &whole);
     host.assert_clean();
     std::fs::remove_file(host.path(name)).unwrap();
     assert!(host.verify().1.contains("messages_000001.jsonl is not there"), "{}", host.verify().1);
@@ -109,7 +206,7 @@ fn verify_works_beside_a_writer() {
     host.stop();
     let mut bytes = host.read(name);
     bytes.extend_from_slice(br#"{"seq":8,"id":"0"#);
-    host.write(name, &bytes);
+    host.replace(name, &bytes);
     assert!(!host.verify().0);
     let lock = std::fs::File::create(host.path("LOCK")).unwrap();
     let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();

@@ -35,11 +35,22 @@ impl Host {
         fs::create_dir(&data_dir).unwrap();
         let config = WriterConfig {
             data_dir,
-            storage: Storage::default(),
+            // No reserve and no reading in the background, but where a test is about them.
+            storage: Storage { reserve_bytes: 0, scrub_bytes_per_second: 0, ..Storage::default() },
             rooms_per_user: 1_000,
             disk: Arc::new(RealDisk),
         };
         Host { dir, config, running: None }
+    }
+
+    /// A writer on what is in a directory.
+    pub fn started_on(files: &Path) -> Host {
+        let mut host = Host::new();
+        for entry in fs::read_dir(files).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), host.path(entry.file_name().to_str().unwrap())).unwrap();
+        }
+        host.start().unwrap();
+        host
     }
 
     /// A running writer on an empty directory.
@@ -92,6 +103,13 @@ impl Host {
 
     pub fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).unwrap();
+    }
+
+    /// Puts another file in the place of one, so that nobody sees it half.
+    pub fn replace(&self, name: &str, bytes: &[u8]) {
+        let other = self.path("other");
+        fs::write(&other, bytes).unwrap();
+        fs::rename(other, self.path(name)).unwrap();
     }
 
     /// A worker on its first connection.
@@ -244,8 +262,12 @@ impl Worker {
         self.change_as(count, change)
     }
 
-    pub fn change_as(&mut self, count: u64, change: Change) -> Result<Outcome, Refusal> {
+    pub fn ask(&mut self, count: u64, change: Change) {
         self.send(&ToWriter::Change { count, change });
+    }
+
+    pub fn change_as(&mut self, count: u64, change: Change) -> Result<Outcome, Refusal> {
+        self.ask(count, change);
         self.answer(count)
     }
 

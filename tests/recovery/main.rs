@@ -8,9 +8,11 @@
 //! |---|---|
 //! | [`order`] | one order, no gaps, no repetitions, across restarts and files |
 //! | [`people`] | users and rooms: what is refused, what a retry is answered |
+//! | [`sweep`] | every call to the disk fails once |
 //! | [`torn`] | a log that ends anywhere |
 //! | [`damage`] | a log that was changed |
 //! | [`failing`] | writes and syncs that fail |
+//! | [`withheld`] | a disk that refuses and does not let itself be mended: what nobody may be told yet |
 //! | [`power`] | a machine that loses power |
 //! | [`derived`] | an index that is gone, cut, or garbage |
 //! | [`missed`] | a worker that comes back |
@@ -26,4 +28,6 @@ mod missed;
 mod order;
 mod people;
 mod power;
+mod sweep;
 mod torn;
+mod withheld;

@@ -103,7 +103,7 @@ fn export(data_dir: &Path, destination: &Path) -> Result<[u64; 4], ExportError> 
     }
     undo::undo(data_dir)?;
     let (_, messages) = resume::newest_messages(data_dir)?;
-    let (store, Ends { users, rooms }) = build::open(data_dir, messages.next - 1, &mut |_, _, _| {})?;
+    let (store, Ends { users, rooms, .. }) = build::open(data_dir, messages.next - 1, &mut |_, _, _| {})?;
     let mut export =
         Export { data_dir, destination, store, object: Object::default(), stamp: Stamp::default() };
     let users = export.users(users)?;

@@ -64,11 +64,36 @@ pub async fn health() -> Json<Value> {
 /// `GET /ready`: the whole host serves.
 pub async fn ready(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
     let reason = match rest.supervisor.status(&rest.app.config).await {
-        Ok(status) if status["ready"] == true => return (StatusCode::OK, Json(json!({"status": "ready"}))),
+        Ok(status) if status["ready"] == true => {
+            return (StatusCode::OK, Json(json!({"status": "ready", "warnings": warnings(&status)})));
+        }
         Ok(status) => status["reason"].clone(),
         Err(reason) => json!(reason),
     };
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "reason": reason})))
+}
+
+/// What should be looked at although the host serves: damaged files.
+fn warnings(status: &Value) -> Vec<String> {
+    let text = |found: &Value| {
+        let what = found["what"].as_str().unwrap_or_default();
+        format!(
+            "{}:{}: byte {}: {what}",
+            found["file"].as_str().unwrap_or_default(),
+            found["line"],
+            found["byte"]
+        )
+    };
+    storage(status)["damage"].as_array().into_iter().flatten().map(text).collect()
+}
+
+/// The report of the storage writer.
+fn storage(status: &Value) -> &Value {
+    let processes = status["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    processes
+        .iter()
+        .find(|process| process["role"] == "storage")
+        .map_or(&Value::Null, |found| &found["report"])
 }
 
 /// `GET /api/stats`
@@ -101,8 +126,7 @@ fn shape(status: &Value) -> Value {
         let of = |process: &Value| process[name].as_u64().or(process["report"][name].as_u64());
         processes.iter().filter_map(of).sum()
     };
-    let storage = processes.iter().find(|process| process["role"] == "storage");
-    let report = storage.map(|process| process["report"].clone()).unwrap_or_default();
+    let report = storage(status);
     json!({
         "ready": status["ready"],
         "reason": status["reason"],
@@ -131,6 +155,9 @@ fn shape(status: &Value) -> Value {
         },
         "position": report["position"],
         "files": report["files"],
+        "disk": {"state": report["disk"], "freeBytes": report["disk_free_bytes"], "bytes": report["disk_bytes"]},
+        "damage": report["damage"],
+        "scrub": report["scrub"],
         "processes": processes,
     })
 }
