@@ -20,6 +20,7 @@ const SMALL_FILES: Options = Options {
     secret: common::server::SECRET,
     auth: "",
     tables: "[storage]\nmessages_per_file = 30\n[limits]\nmessages_per_second = 0\n",
+    env: Vec::new(),
 };
 
 /// All that is not a plain letter or digit, as it stands in a query.
