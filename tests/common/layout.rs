@@ -112,7 +112,8 @@ impl Layout {
         let word = WORDS[usize::try_from(message).unwrap() % WORDS.len()];
         let timestamp = Layout::time(message);
         let id = if message % 10 == 3 { json!(message) } else { json!(format!("{message:x}-메시지")) };
-        let created_at = if message.is_multiple_of(4) { Layout::time(message + 1) } else { timestamp.clone() };
+        let created_at =
+            if message.is_multiple_of(4) { Layout::time(message + 1) } else { timestamp.clone() };
         json!({
             "id": id,
             "roomId": Layout::room_id(room),

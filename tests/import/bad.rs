@@ -121,12 +121,12 @@ fn every_kind_is_named_or_left_out() {
     let at = broken.iter().position(|byte| *byte == b'?').unwrap();
     broken[at] = 0xff;
     all.push(("messages_1.json", broken, "not UTF-8", at));
-    let expected = Place::new();
+    let expected = Place::empty();
     write(&expected, "none", b"");
     expected.import_well(&expected.path("source"));
     let expected = expected.export("out");
     for (file, text, what, at) in all {
-        let place = Place::new();
+        let place = Place::empty();
         let byte = write(&place, file, &text) + at as u64;
         let shown = String::from_utf8_lossy(&text);
         let output = place.import(&place.path("source"), &[]);
@@ -169,7 +169,7 @@ fn a_broken_array_costs_what_is_broken() {
         (format!("[{}] {}", good[0], "?"), vec!["a"], "something behind the array"),
         ("{}".to_owned(), vec![], "not a JSON array"),
     ] {
-        let place = Place::new();
+        let place = Place::empty();
         place.write("source/users.json", &text);
         let output = place.import(&place.path("source"), &[]);
         assert_eq!(output.status.code(), Some(1), "{text}");
@@ -185,7 +185,7 @@ fn a_broken_array_costs_what_is_broken() {
 
 #[test]
 fn many_of_one_name_are_all_named_and_the_first_stays() {
-    let place = Place::new();
+    let place = Place::empty();
     let users: Vec<String> = (0..3_000).map(|at| user(&Layout::username(at % 1_000))).collect();
     place.write("source/users.json", format!("[{}]", users.join(",\n")));
     let output = place.import(&place.path("source"), &[]);
@@ -207,7 +207,7 @@ fn many_of_one_name_are_all_named_and_the_first_stays() {
 
 #[test]
 fn a_wrong_request_changes_nothing() {
-    let place = Place::new();
+    let place = Place::empty();
     for (source, said) in [("nothing", "there is no such file"), ("file.txt", "neither a directory")] {
         if source.contains('.') {
             place.write(source, "[]");

@@ -12,7 +12,7 @@ use crate::{Place, assert_same_layout};
 
 #[test]
 fn killed_at_any_moment_it_is_nothing_or_everything() {
-    let place = Place::new();
+    let place = Place::empty();
     let members: String = (1..=30).map(|number| format!("{number},member {number}\n")).collect();
     place.import_well(&place.write("members.csv", format!("number,name\n{members}")));
     let (before, index) = (place.logs(), place.index());
@@ -59,14 +59,14 @@ fn killed_at_any_moment_it_is_nothing_or_everything() {
     println!("whole after a kill: {kept}");
     assert!(place.assert_clean().contains("30000 messages in 1 files, 3030 users, 200 room records"));
     let out = place.export("out");
-    let other = Place::new();
+    let other = Place::empty();
     other.import_well(&out);
     assert_same_layout(&out, &other.export("again"));
 }
 
 #[test]
 fn a_server_takes_back_what_an_interrupted_import_wrote() {
-    let place = Place::new();
+    let place = Place::empty();
     place.import_well(&place.write("members.csv", "number,name\n1,a\n2,b\n"));
     let before = place.logs();
     let end = |name: &str| std::fs::metadata(place.data().join(name)).unwrap().len();

@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new() -> Place {
+    pub fn empty() -> Place {
         Place { dir: tempfile::Builder::new().prefix("minitalk-").tempdir().unwrap() }
     }
 

@@ -16,7 +16,7 @@ fn numbers_are_kept_in_any_order() {
     let named = |names: &[(u64, &str)]| -> Vec<(u64, String)> {
         names.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
     };
-    let place = Place::new();
+    let place = Place::empty();
     let csv = "\u{feff}memberId,username,nickname,profileImage\r\n9,c,\"별,\"\"명\"\"\",https://x/y\r\n2,a@b,,\r\n5,나,\"\",\r\n";
     place.import_well(&place.write("members.csv", csv));
     assert_eq!(numbers(&place), named(&[(2, "a@b"), (5, "나"), (9, "c")]));
@@ -31,7 +31,7 @@ fn numbers_are_kept_in_any_order() {
     assert_eq!(numbers(&place)[5..], named(&[(13, "p"), (14, "q")]));
     place.assert_clean();
     // Numbers that are not in a row survive an export, too.
-    let other = Place::new();
+    let other = Place::empty();
     other.import_well(&place.export("out"));
     assert_eq!(numbers(&other), numbers(&place));
     assert_eq!(other.log("users.jsonl")[2]["nickname"], json!("별,\"명\""));
@@ -42,7 +42,7 @@ fn numbers_are_kept_in_any_order() {
 
 #[test]
 fn bad_members_are_named() {
-    let place = Place::new();
+    let place = Place::empty();
     place.import_well(&place.write("first.ndjson", "{\"number\":3,\"name\":\"old\"}"));
     let csv = "number,name\n7,a\n7,b\n2,c\nx,d\n8,a\n9,old\n10\n11,e\n";
     let source = place.write("members.csv", csv);

@@ -15,7 +15,7 @@ fn passwords(server: &Server, number: u64) -> Vec<String> {
 
 #[test]
 fn people_find_everything_where_it_was() {
-    let place = Place::new();
+    let place = Place::empty();
     let layout = Layout { users: 100, rooms: 10, messages: 500, files: 2 };
     layout.write(&place.path("source"));
     place.import_well(&place.path("source"));

@@ -14,7 +14,7 @@ fn messages() -> u64 {
 
 #[test]
 fn ten_files_come_out_as_they_went_in() {
-    let place = Place::new();
+    let place = Place::empty();
     let layout = Layout { users: 2_000, rooms: 300, messages: messages(), files: 10 };
     let source = place.path("source");
     layout.write(&source);
@@ -33,14 +33,14 @@ fn ten_files_come_out_as_they_went_in() {
     assert!(place.command("reindex").output().unwrap().status.success());
     assert_eq!(place.index(), index);
     // Once more, from what came out.
-    let other = Place::new();
+    let other = Place::empty();
     other.import_well(&out);
     assert_same_layout(&source, &other.export("again"));
 }
 
 #[test]
 fn fields_and_files_of_any_kind() {
-    let place = Place::new();
+    let place = Place::empty();
     let source = place.path("source");
     let bcrypt = crate::common::layout::bcrypt();
     let argon2 =
@@ -76,14 +76,14 @@ fn fields_and_files_of_any_kind() {
     // Numbers between are kept by empty files; behind the last message there is nothing to keep.
     assert_eq!(array(&out.join("messages_1.json")), array(&out.join("messages_3.json")));
     assert!(!out.join("messages_10.json").exists());
-    let other = Place::new();
+    let other = Place::empty();
     other.import_well(&out);
     assert_same_layout(&out, &other.export("again"));
 }
 
 #[test]
 fn a_second_import_goes_on_behind_the_first() {
-    let place = Place::new();
+    let place = Place::empty();
     let layout = Layout { users: 40, rooms: 5, messages: 100, files: 2 };
     layout.write(&place.path("one"));
     place.import_well(&place.path("one"));
