@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::common::{Options, Server, until};
 use crate::crew::{Crew, assert_good, assert_reads, judge, ready, wait_until_not_ready, wait_until_ready};
@@ -13,6 +14,13 @@ use crate::volume::Volume;
 
 fn server_on(volume: &Volume, tables: &'static str) -> Arc<Server> {
     Arc::new(Server::on(&Options { tables, ..Options::default() }, &volume.data_dir()))
+}
+
+/// Each worker shows what it was told a moment ago.
+fn wait_for_stats(server: &Server, is_right: impl Fn(&Value) -> bool) {
+    until("the statistics say so, too", || {
+        is_right(&server.get("/api/stats", None).body["disk"]["state"]).then_some(())
+    });
 }
 
 fn fill_while_clients_post(volume: &Volume) {
@@ -31,11 +39,11 @@ fn fill_while_clients_post(volume: &Volume) {
         assert_reads(&server, &crew.user, &crew.room);
         let disk = server.get("/api/stats", None).body["disk"].clone();
         assert!(disk["freeBytes"].as_u64().unwrap() < disk["bytes"].as_u64().unwrap(), "{disk}");
-        assert_ne!(disk["state"], "ok");
+        wait_for_stats(&server, |state| state != "ok");
         volume.make_space();
         crew.wait_for_confirmed(50);
         wait_until_ready(&server);
-        assert_eq!(server.get("/api/stats", None).body["disk"]["state"], "ok");
+        wait_for_stats(&server, |state| state == "ok");
     }
     assert_eq!(server.fingerprint(), before, "nobody was restarted");
     // The storage writer ends in the middle of it, and its successor begins on a full disk.
