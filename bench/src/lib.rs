@@ -55,7 +55,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-pub use args::BenchArgs;
+pub use args::{BenchArgs, Scenario};
 pub use report::Report;
 pub use run::{Failure, measure};
 

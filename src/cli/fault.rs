@@ -56,6 +56,9 @@ pub enum Fault {
     /// A role was not started as the supervisor starts it.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// A measurement of the storage could not be made.
+    #[error(transparent)]
+    StorageBench(#[from] super::storage_bench::BenchError),
     /// A process that the supervisor started ended, with its own exit code.
     #[error("{what}")]
     Process {
@@ -75,7 +78,8 @@ impl Fault {
             | Fault::Config(_)
             | Fault::Start(_)
             | Fault::Secret { .. }
-            | Fault::Unreadable { .. } => 2,
+            | Fault::Unreadable { .. }
+            | Fault::StorageBench(_) => 2,
             Fault::Process { exit_code, .. } => *exit_code,
             Fault::Child(ChildError::NotSupervised) => 2,
             Fault::Child(_) => 1,

@@ -14,6 +14,7 @@ mod role;
 mod secret;
 mod serve;
 mod status;
+mod storage_bench;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -64,10 +65,21 @@ pub enum Command {
     /// Write everything out in the older JSON layout; no server may be running
     Export(export::ExportArgs),
     /// Load a server and judge it: correctness first, then speed
-    Bench(minitalk_bench::BenchArgs),
+    #[command(subcommand)]
+    Bench(Bench),
     /// What the supervisor starts
     #[command(hide = true)]
     Role(role::RoleArgs),
+}
+
+/// What `bench` measures.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// A load on a server, which is judged from outside.
+    #[command(flatten)]
+    Load(minitalk_bench::Scenario),
+    /// Fill a data directory of a given size and measure it: memory, starts, look-ups, history, search
+    Storage(storage_bench::StorageArgs),
 }
 
 /// Which server, and how it runs. Flags beat the environment, the environment beats the file.
@@ -147,7 +159,10 @@ pub fn run(
         Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?, environment)),
         Command::Import(args) => return import::run(args, environment),
         Command::Export(args) => return export::run(args, environment),
-        Command::Bench(args) => return Ok(minitalk_bench::run(args)),
+        Command::Bench(Bench::Load(scenario)) => {
+            return Ok(minitalk_bench::run(minitalk_bench::BenchArgs { scenario }));
+        }
+        Command::Bench(Bench::Storage(args)) => storage_bench::run(&args),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;
     Ok(ExitCode::from(code))

@@ -23,6 +23,7 @@ pub mod sort;
 pub mod store;
 
 pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, RoomIds, RoomInfo, User};
+pub use schema::directory;
 
 /// Why the index could not be read or written.
 #[derive(Debug, thiserror::Error)]
