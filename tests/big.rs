@@ -268,3 +268,24 @@ fn changes_of_membership_while_a_client_enters_are_neither_lost_nor_undone() {
     }
     server.stop();
 }
+
+#[test]
+fn callers_are_remembered_and_the_page_of_figures_says_how_well() {
+    let mut server = Server::start(&Options::default());
+    let users = server.new_users("user", 3);
+    for _ in 0..10 {
+        for user in &users {
+            assert_eq!(server.get("/api/chatrooms", Some(user)).status, 200);
+        }
+    }
+    // At most one of a user's calls to each worker is news to it.
+    let whole = common::until("all calls are counted", || {
+        let stats = server.get("/api/stats", None);
+        let cache = stats.body["caches"].as_array()?.iter().find(|cache| cache["name"] == "users")?.clone();
+        let count = |name: &str| cache[name].as_u64().expect("a number");
+        (count("hits") + count("misses") >= 30).then_some((count("hits"), count("misses"), count("entries")))
+    });
+    let (hits, misses, entries) = whole;
+    assert!((3..=6).contains(&misses) && entries == misses && hits == 30 - misses, "{whole:?}");
+    server.stop();
+}

@@ -17,14 +17,16 @@ use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::http::LAST_WORDS;
 use super::hub::Hub;
+use super::names::Names;
 use super::search::Searches;
 use super::table::{Conn, Key, Pause, State, Table};
 use super::token::Tokens;
 use super::uplink::Uplink;
 use super::wheel::Wheel;
+use crate::chat::UserId;
 use crate::config::{self, Config};
-use crate::index::Reader;
 use crate::index::history::History;
+use crate::index::{IndexError, Reader};
 use crate::wire::frame::{self, close_code};
 
 /// The poll's token of the link; connections use their slot.
@@ -82,6 +84,8 @@ pub struct Core {
     pub dirty: Vec<Key>,
     /// Connections to be read although the poll says nothing.
     pub resume: Vec<Key>,
+    /// Users who called lately.
+    pub names: Names,
     /// Clients on their way into the chat.
     pub entries: Entries,
     /// Reads of history that clients wait for; started after the turn.
@@ -250,6 +254,14 @@ impl Core {
         {
             conn.pause = Pause::Sending;
         }
+    }
+
+    /// The name of a user; `None`: there is no such user.
+    ///
+    /// # Errors
+    /// The index can't be read.
+    pub fn user_name(&mut self, number: UserId) -> Result<Option<Arc<str>>, IndexError> {
+        self.names.name(number, &self.index)
     }
 
     /// Microseconds since the worker started.

@@ -20,6 +20,7 @@ mod history;
 mod http;
 mod hub;
 mod ids;
+mod names;
 mod origin;
 mod outbox;
 mod password;
@@ -101,6 +102,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         poll: mio::Poll::new()?,
         dirty: Vec::new(),
         resume: Vec::new(),
+        names: names::Names::default(),
         entries: entry::Entries::default(),
         history: Vec::new(),
         plan: deliver::Plan::default(),

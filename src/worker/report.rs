@@ -79,6 +79,7 @@ impl Second {
             "searches_total": searches.counts().begun.load(Ordering::Relaxed),
             "searches_given_up_total": searches.counts().given_up.load(Ordering::Relaxed),
             "unanswered": core.uplink.unanswered(),
+            "caches": [core.names.report()],
             "link": if core.uplink.state() == State::Up { "up" } else { "down" },
         })
     }

@@ -32,10 +32,10 @@ impl FromRequestParts<Rest> for Caller {
         let unauthorized = |message: &str| ApiError::from(Refusal::new(Code::Unauthorized, message));
         if let Some(token) = bearer(&parts.headers) {
             let claims = app.tokens.check(token).ok_or_else(|| unauthorized("Invalid or expired token"))?;
-            let user = app.core.lock().index.user_by_number(claims.sub)?;
-            return match user {
-                Some(user) if user.username == claims.username => {
-                    Ok(Caller { number: user.number, username: user.username })
+            let name = app.core.lock().user_name(claims.sub)?;
+            return match name {
+                Some(name) if *name == *claims.username => {
+                    Ok(Caller { number: claims.sub, username: claims.username })
                 }
                 _ => Err(unauthorized("Invalid or expired token")),
             };

@@ -1,6 +1,7 @@
 //! What operators and load balancers ask. The supervisor knows the whole host; it is asked over its
 //! control socket, so that any worker gives the same answer.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,6 +154,7 @@ fn shape(status: &Value) -> Value {
             "messagesInPerSecond": total("messages_in_per_s"),
             "deliveriesPerSecond": total("deliveries_per_s"),
         },
+        "caches": caches(&processes),
         "position": report["position"],
         "files": report["files"],
         "disk": {"state": report["disk"], "freeBytes": report["disk_free_bytes"], "bytes": report["disk_bytes"]},
@@ -160,4 +162,42 @@ fn shape(status: &Value) -> Value {
         "scrub": report["scrub"],
         "processes": processes,
     })
+}
+
+/// The processes' caches, each kind summed for the host.
+fn caches(processes: &[Value]) -> Vec<Value> {
+    let mut sums: BTreeMap<&str, [u64; CACHE_FIGURES.len()]> = BTreeMap::new();
+    for cache in processes.iter().filter_map(|process| process["report"]["caches"].as_array()).flatten() {
+        let sum = sums.entry(cache["name"].as_str().unwrap_or_default()).or_default();
+        for (figure, sum) in CACHE_FIGURES.iter().zip(sum) {
+            *sum += cache[figure].as_u64().unwrap_or(0);
+        }
+    }
+    let summed = |(name, sum): (&str, [u64; CACHE_FIGURES.len()])| {
+        let mut cache = serde_json::Map::from_iter([("name".to_owned(), name.into())]);
+        cache.extend(CACHE_FIGURES.iter().zip(sum).map(|(figure, sum)| ((*figure).to_owned(), sum.into())));
+        Value::Object(cache)
+    };
+    sums.into_iter().map(summed).collect()
+}
+
+/// What is known of a cache.
+const CACHE_FIGURES: [&str; 4] = ["entries", "limit", "hits", "misses"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_of_a_kind_are_summed() {
+        let cache = |name: &str, hits: u64| json!({"name": name, "entries": 1, "limit": 10, "hits": hits, "misses": 2});
+        let processes = [
+            json!({"report": {"caches": [cache("users", 5), cache("rooms", 1)]}}),
+            json!({"report": {"caches": [cache("users", 7)]}}),
+            json!({"report": {}}),
+        ];
+        let rooms = json!({"name": "rooms", "entries": 1, "limit": 10, "hits": 1, "misses": 2});
+        let users = json!({"name": "users", "entries": 2, "limit": 20, "hits": 12, "misses": 4});
+        assert_eq!(caches(&processes), [rooms, users]);
+    }
 }
