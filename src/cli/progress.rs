@@ -23,9 +23,17 @@ pub struct Progress {
 impl Progress {
     /// Begins a part that reads so many bytes.
     pub fn new(what: &'static str, bytes: u64) -> Progress {
+        Progress::with(what, bytes, "{prefix:>9} [{bar:30}] {bytes}/{total_bytes} {msg} eta {eta}")
+    }
+
+    /// Begins a part of so many items; for [`Progress::item`], what is done is their number.
+    pub fn counted(what: &'static str, items: u64) -> Progress {
+        Progress::with(what, items, "{prefix:>9} [{bar:30}] of {len}: {msg} eta {eta}")
+    }
+
+    fn with(what: &'static str, whole: u64, form: &str) -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(4));
-            let form = "{prefix:>9} [{bar:30}] {bytes}/{total_bytes} {msg} eta {eta}";
+            let bar = ProgressBar::with_draw_target(Some(whole), ProgressDrawTarget::stderr_with_hz(4));
             if let Ok(style) = ProgressStyle::with_template(form) {
                 bar.set_style(style);
             }
@@ -35,7 +43,7 @@ impl Progress {
         Progress { what, begun: Instant::now(), told: Instant::now(), items: 0, bar }
     }
 
-    /// One item more; `done` bytes have been read.
+    /// One item more; so much of the whole is `done`.
     pub fn item(&mut self, done: u64) {
         self.items += 1;
         if !self.items.is_multiple_of(LOOK_ITEMS) {

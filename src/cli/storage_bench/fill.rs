@@ -34,7 +34,7 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 /// The disk refused; so for all below.
 pub fn members(world: &World, file: &Path) -> io::Result<u64> {
     let mut out = BufWriter::new(File::create(file)?);
-    let mut progress = Progress::new("members", world.users);
+    let mut progress = Progress::counted("members", world.users);
     for user in 1..=world.users {
         let (name, nickname) = (world::name(user), world::nickname(user));
         writeln!(out, "{{\"number\":{user},\"name\":\"{name}\",\"nickname\":\"{nickname}\"}}")?;
@@ -49,7 +49,7 @@ pub fn members(world: &World, file: &Path) -> io::Result<u64> {
 pub fn rooms(world: &World, data_dir: &Path) -> io::Result<()> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut log = Log::create(disk, data_dir.join(ROOMS))?;
-    let mut progress = Progress::new("rooms", world.rooms);
+    let mut progress = Progress::counted("rooms", world.rooms);
     let (mut lines, mut synced) = (Vec::new(), 0);
     for room in 1..=world.rooms {
         let members = world.members(room);
@@ -80,7 +80,7 @@ pub fn messages(world: &World, data_dir: &Path, per_file: u64) -> io::Result<()>
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let log = Log::create(disk.clone(), Segment::at(data_dir, 1).path)?;
     let mut segments = Segments::resume(disk, data_dir.to_owned(), 1, 0, log, per_file);
-    let mut progress = Progress::new("messages", world.messages);
+    let mut progress = Progress::counted("messages", world.messages);
     let (mut lines, mut count, mut synced) = (Vec::new(), 0, 0);
     let (mut content, mut stamp) = (String::new(), Stamp::default());
     for seq in 1..=world.messages {
