@@ -55,6 +55,9 @@ pub const SEARCH_PAGE_BYTES: u64 = 1 << 30;
 /// Latest changes of users and rooms that are remembered, so that a repetition is answered like the
 /// first one.
 pub const REMEMBERED_CHANGES: usize = 65_536;
+/// Rooms with new messages that wait for the index in the storage writer; when there are more, it is told
+/// from the log instead.
+pub const HEADS: usize = 131_072;
 /// Connections of workers that the storage writer serves.
 pub const WRITER_PEERS: usize = 1_024;
 /// Most messages one history call answers.

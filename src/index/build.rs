@@ -188,7 +188,7 @@ pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError>
 /// Applies what the logs have and the index has not.
 fn catch_up(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<Ends, BuildError> {
     let (users, rooms) = catch_up_people(data_dir, store, seen)?;
-    let heads_behind = match catch_up_messages(data_dir, store) {
+    let heads_behind = match catch_up_messages(data_dir, store, u64::MAX) {
         // Nobody would be served if this were an error.
         Err(error) if error.is_full() => {
             store.rollback()?;
@@ -218,7 +218,7 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
 /// A log is damaged, or the index can't be written.
 pub fn apply_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     put_sealed_files(data_dir, store)?;
-    catch_up_messages(data_dir, store)
+    catch_up_messages(data_dir, store, u64::MAX)
 }
 
 /// Puts in the full files that are not in the index, and the newest messages of rooms as far.
@@ -364,11 +364,11 @@ impl Report {
     }
 }
 
-/// Brings the newest messages of rooms into step.
+/// Brings the newest messages of rooms into step, as far as message `upto`.
 ///
 /// # Errors
 /// A file can't be read, or the index can't be written; a transaction may be open.
-pub fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
+pub fn catch_up_messages(data_dir: &Path, store: &Store, upto: u64) -> Result<(), BuildError> {
     let done = store.progress(LogName::Messages)?.last;
     let (mut last, mut heads) = (done, HashMap::new());
     let segments = segment::since(segment::list(data_dir)?, done)?;
@@ -383,6 +383,7 @@ pub fn catch_up_messages(data_dir: &Path, store: &Store) -> Result<(), BuildErro
         let mut damaged = 0u64;
         while let Some(line) = lines.next_line().map_err(wrap)? {
             match record::decode_message(line.bytes) {
+                Ok(message) if message.seq > upto => break,
                 Ok(message) if line.finished => {
                     last = message.seq;
                     report.at(files as u64, last);

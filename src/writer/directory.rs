@@ -27,6 +27,7 @@ use super::withheld::PROBE_INTERVAL;
 use crate::chat::{OpId, Refusal};
 use crate::config::Fsync;
 use crate::index::IndexError;
+use crate::index::build::{self, BuildError};
 use crate::index::sealed::Piece;
 use crate::index::store::{LogName, Progress, Store};
 use crate::journal::append::Log;
@@ -341,6 +342,15 @@ impl Directory {
         }
         if waiting.last == 0 {
             return Ok(());
+        }
+        if waiting.spilt {
+            let data_dir = self.rooms.path().parent().unwrap_or(Path::new("."));
+            return build::newest_of_rooms(data_dir, &self.store, waiting.last).map_err(
+                |error| match error {
+                    BuildError::Index(error) => error,
+                    BuildError::Journal(error) => std::io::Error::other(error).into(),
+                },
+            );
         }
         self.store.begin()?;
         for (room, seq) in &waiting.rooms {

@@ -190,7 +190,7 @@ impl Directory {
         if !self.heads_behind {
             return Ok(());
         }
-        match build::catch_up_messages(&self.data_dir, &self.store) {
+        match build::catch_up_messages(&self.data_dir, &self.store, u64::MAX) {
             Ok(()) => {
                 self.heads_behind = false;
                 Ok(())
