@@ -57,7 +57,7 @@ pub fn rooms(world: &World, data_dir: &Path) -> io::Result<()> {
             op: OpId { instance: INSTANCE, count: room },
             room_id: world::room_id(room),
             name: format!("room {room}"),
-            open: room == 1,
+            open: room <= world::OPEN_ROOMS,
             created_by: world.creator(room),
             members,
             source: None,

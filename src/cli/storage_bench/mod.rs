@@ -41,6 +41,9 @@ const STARTS: usize = 3;
 const SIGNUP_BATCH: u64 = 1_000;
 const SIGNUP_CALLS: u64 = 50;
 
+/// Calls of each kind that change a membership.
+const MEMBERSHIP_CALLS: u64 = 200;
+
 /// Calls that make the workers touch what they touch in use.
 const WORKER_CALLS: u64 = 3_000;
 
@@ -134,13 +137,14 @@ impl Bench {
         {
             self.report.add(name, float(count), "");
         }
-        let steps: [Step; 9] = [
+        let steps: [Step; 10] = [
             ("import", Bench::import),
             ("rooms", Bench::rooms),
             ("messages", Bench::messages),
             ("first start", Bench::first_start),
             ("starts", Bench::starts),
             ("serving", Bench::serving),
+            ("memberships", Bench::memberships),
             ("look-ups", |bench| measure::look_ups(&bench.world, &bench.data_dir, &mut bench.report)),
             ("history", |bench| measure::histories(&bench.world, &bench.data_dir, &mut bench.report)),
             ("search", |bench| measure::searches(&bench.world, &bench.data_dir, &mut bench.report)),
@@ -257,15 +261,46 @@ impl Bench {
         }
         host.stop()
     }
+
+    /// One user comes and goes, in the large room and in an ordinary one. Each change is durable before
+    /// it is answered.
+    fn memberships(&mut self) -> io::Result<()> {
+        let host = Host::start(&self.dir, &self.data_dir, self.workers)?;
+        let guest = sign_up(&host, "guest", 1)?;
+        let invitation = json!({"participants": [guest]}).to_string();
+        for room in 1..=world::OPEN_ROOMS.min(self.world.rooms) {
+            let members = self.world.members(room).len();
+            let call = |what: &str, who: &str, body: &str| {
+                let path = format!("/api/chatrooms/{}/{what}?username={who}", world::room_id(room));
+                let begun = Instant::now();
+                host.call("POST", &path, body).map(|_| begun.elapsed())
+            };
+            let member = world::name(self.world.creator(room));
+            let [mut join, mut leave, mut invite] = [measure::times()?, measure::times()?, measure::times()?];
+            for _ in 0..MEMBERSHIP_CALLS {
+                join.add(call("join", &guest, "")?);
+                leave.add(call("leave", &guest, "")?);
+                invite.add(call("invite", &member, &invitation)?);
+                call("leave", &guest, "")?;
+            }
+            for (what, times) in [("join", join), ("leave", leave), ("invite", invite)] {
+                self.report.add_times(&format!("{what} in a room of {members}"), &times);
+            }
+        }
+        host.stop()
+    }
 }
 
-fn sign_up(host: &Host, prefix: &str, count: u64) -> io::Result<()> {
+/// Signs up users of new names; the first name.
+fn sign_up(host: &Host, prefix: &str, count: u64) -> io::Result<String> {
     // Of another start: the names of earlier ones are taken.
     let nonce =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos());
-    let user = |at: u64| json!({"username": format!("{prefix}{at}-{nonce:x}"), "password": "password"});
-    let users: Vec<serde_json::Value> = (0..count).map(user).collect();
-    host.call("POST", "/api/auth/signup-batch", &json!({"users": users}).to_string()).map(drop)
+    let name = |at: u64| format!("{prefix}{at}-{nonce:x}");
+    let users: Vec<serde_json::Value> =
+        (0..count).map(|at| json!({"username": name(at), "password": "password"})).collect();
+    host.call("POST", "/api/auth/signup-batch", &json!({"users": users}).to_string())?;
+    Ok(name(0))
 }
 
 /// One of the calls of a chat's users.

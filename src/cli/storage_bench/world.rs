@@ -11,6 +11,8 @@ const MEMBERS_SPREAD: u64 = 17;
 const LARGE_ROOM: u64 = 100_000;
 /// Rooms that the first user is in, at most.
 const ROOMS_OF_FIRST: u64 = 10_000;
+/// The first rooms may be entered by anybody: the large one and an ordinary one.
+pub const OPEN_ROOMS: u64 = 2;
 /// One message of so many is in the large room.
 const LARGE_ROOM_SHARE: u64 = 10;
 /// One message of so many holds [`NEEDLE`].
