@@ -344,13 +344,11 @@ impl Directory {
             return Ok(());
         }
         if waiting.spilt {
-            let data_dir = self.rooms.path().parent().unwrap_or(Path::new("."));
-            return build::newest_of_rooms(data_dir, &self.store, waiting.last).map_err(
-                |error| match error {
-                    BuildError::Index(error) => error,
-                    BuildError::Journal(error) => std::io::Error::other(error).into(),
-                },
-            );
+            let done = build::catch_up_messages(&self.data_dir, &self.store, waiting.last);
+            return done.map_err(|error| match error {
+                BuildError::Index(error) => error,
+                BuildError::Journal(error) => std::io::Error::other(error).into(),
+            });
         }
         self.store.begin()?;
         for (room, seq) in &waiting.rooms {
