@@ -108,7 +108,7 @@ impl Place {
             .collect();
         let mut rows = Vec::new();
         for name in names {
-            let mut statement = index.prepare(&format!("SELECT * FROM {name} ORDER BY 1, 2")).unwrap();
+            let mut statement = index.prepare(&format!("SELECT * FROM {name}")).unwrap();
             let columns = statement.column_count();
             let found = statement.query_map([], |row| {
                 let values = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap()));
@@ -116,6 +116,7 @@ impl Place {
             });
             rows.extend(found.unwrap().map(Result::unwrap));
         }
+        rows.sort();
         rows
     }
 }
