@@ -12,7 +12,8 @@
 //! | [`link`] | what workers and the storage writer say to each other | `chat` |
 //! | [`journal`] | the bytes in the data directory | `chat` |
 //! | [`index`] | what is derived from the journal, in SQLite | `chat`, `journal` |
-//! | [`writer`] | the one process that writes | all above but `wire` |
+//! | [`engine`] | client connections: Engine.IO, Socket.IO, WebSocket; knows nothing of a chat | `wire` |
+//! | [`writer`] | the one process that writes | all above but `wire` and `engine` |
 //! | [`worker`] | one process per core: clients, REST, Socket.IO, fan-out | all above |
 //! | [`cli`] | the commands an operator types | `config`, `journal`, `index` |
 //! | [`observe`] | log lines that say who speaks | nothing |
@@ -22,11 +23,11 @@
 //!
 //! # Reading order
 //!
-//! Follow one message: `worker::websocket` reads a frame, [`wire`] makes a command of it,
-//! `worker::session` asks [`chat::rules`], `worker::uplink` sends it over the [`link`],
+//! Follow one message: `engine::websocket` reads a frame, [`wire`] makes a command of it,
+//! `worker::commands` asks [`chat::rules`], `worker::uplink` sends it over the [`link`],
 //! `writer::intake` takes it in, `writer::commit` numbers, appends and syncs it,
 //! `writer::publish` tells every worker, `worker::deliver` frames it once, `worker::hub` names the
-//! sockets, each `worker::outbox` writes to its own.
+//! sockets, [`engine`] writes to each.
 //!
 //! # Invariants
 //!
@@ -41,6 +42,7 @@
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod engine;
 pub mod index;
 pub mod journal;
 pub mod link;

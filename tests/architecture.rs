@@ -10,7 +10,7 @@ use std::process::Command;
 const COLUMNS: [&[&str]; 5] = [
     &["chat", "challenge", "config", "observe"],
     &["wire", "link", "journal"],
-    &["index"],
+    &["index", "engine"],
     &["writer", "worker", "feed", "bridge", "cli"],
     &["main"],
 ];

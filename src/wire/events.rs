@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::frame;
 use super::object::Object;
+use super::{frame, socketio};
 use crate::chat::{Code, OpId, Refusal, rules};
 
 /// What a client asks for.
@@ -151,20 +151,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
                 f.write_str("an array that begins with the event's name")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Event<'de>, A::Error> {
-                let name = seq.next_element::<Name<'de>>()?.ok_or_else(|| de::Error::custom("no name"))?;
+                let name = seq.next_element::<&'de RawValue>()?.and_then(socketio::event_name);
+                let name = name.ok_or_else(|| de::Error::custom("no name"))?;
                 let argument = seq.next_element::<&'de RawValue>()?;
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Event { name: name.0, argument })
+                Ok(Event { name, argument })
             }
         }
         deserializer.deserialize_seq(EventVisitor)
     }
 }
-
-/// A string, borrowed when it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Appends the frame of a `message` event; `fields` as in the log.
 pub fn message(fields: &str, out: &mut Vec<u8>) {
@@ -276,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_none() {
-        for data in ["[", "[]", "[1]", "{}", "[\"a\"", "[\"a\"] x"] {
+        for data in ["[", "[]", "[null]", "[\"connect\"]", "{}", "[\"a\"", "[\"a\"] x"] {
             assert!(Event::parse(data).is_none(), "{data}");
         }
     }

@@ -46,15 +46,19 @@ pub enum Kind {
     Close,
 }
 
-/// A frame whose payload, already unmasked, lies at `payload` in the buffer it was read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+/// What a client's frame says of itself before its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
     /// What it is for.
     pub kind: Kind,
     /// The last frame of its message.
     pub last: bool,
-    /// Where the payload lies.
-    pub payload: std::ops::Range<usize>,
+    /// Bytes of the header itself.
+    pub size: usize,
+    /// Bytes of the payload.
+    pub len: usize,
+    /// The key that the payload is masked with.
+    pub mask: [u8; 4],
 }
 
 /// The client broke the protocol; the connection is to be closed with `code`.
@@ -75,19 +79,18 @@ pub const fn violation(reason: &'static str) -> Violation {
 /// The message or packet is over `socketio.max_payload`.
 pub const TOO_BIG: Violation = Violation { code: close_code::TOO_BIG, reason: "message too big" };
 
-/// Reads the frame at the start of `bytes` and unmasks its payload in place.
+/// Reads the header at the start of `bytes`.
 ///
 /// `None`: more bytes are needed. A frame over `max_payload` bytes is refused by its header alone,
 /// before any of it is kept.
-pub fn read(bytes: &mut [u8], max_payload: usize) -> Result<Option<Frame>, Violation> {
-    let mut cursor = Cursor::new(&bytes[..]);
-    let header = match FrameHeader::parse(&mut cursor) {
+pub fn header(bytes: &[u8], max_payload: usize) -> Result<Option<Header>, Violation> {
+    let mut cursor = Cursor::new(bytes);
+    let (header, len) = match FrameHeader::parse(&mut cursor) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
         Err(_) => return Err(violation("invalid opcode")),
     };
-    let start = usize::try_from(cursor.position()).map_err(|_| TOO_BIG)?;
-    let (header, len) = header;
+    let size = usize::try_from(cursor.position()).map_err(|_| TOO_BIG)?;
     if header.rsv1 || header.rsv2 || header.rsv3 {
         return Err(violation("reserved bits are set"));
     }
@@ -99,12 +102,7 @@ pub fn read(bytes: &mut [u8], max_payload: usize) -> Result<Option<Frame>, Viola
         return Err(violation("control frames must be short and whole"));
     }
     let len = usize::try_from(len).ok().filter(|len| *len <= max_payload.max(125)).ok_or(TOO_BIG)?;
-    let payload = start..start + len;
-    let Some(masked) = bytes.get_mut(payload.clone()) else {
-        return Ok(None);
-    };
-    unmask(masked, mask);
-    Ok(Some(Frame { kind, last: header.is_final, payload }))
+    Ok(Some(Header { kind, last: header.is_final, size, len, mask }))
 }
 
 fn kind(opcode: OpCode) -> Result<Kind, Violation> {
@@ -121,8 +119,8 @@ fn kind(opcode: OpCode) -> Result<Kind, Violation> {
     })
 }
 
-/// Eight bytes at a time; the mask repeats every four.
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+/// Unmasks, eight bytes at a time; the mask repeats every four.
+pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, rest) = payload.as_chunks_mut::<8>();
@@ -157,7 +155,7 @@ pub fn close_reply(payload: &[u8]) -> Result<u16, Violation> {
 }
 
 /// Appends the header of an unmasked, whole frame of `len` payload bytes.
-fn header(first: u8, len: usize, out: &mut Vec<u8>) {
+fn begin(first: u8, len: usize, out: &mut Vec<u8>) {
     out.push(first);
     if len < 126 {
         out.push(u8::try_from(len).unwrap_or(u8::MAX));
@@ -172,24 +170,46 @@ fn header(first: u8, len: usize, out: &mut Vec<u8>) {
 
 /// Appends a text frame whose payload is the concatenation of `parts`.
 pub fn text(parts: &[&[u8]], out: &mut Vec<u8>) {
+    whole(0x81, parts, out);
+}
+
+/// Appends a binary frame whose payload is the concatenation of `parts`.
+pub fn binary(parts: &[&[u8]], out: &mut Vec<u8>) {
+    whole(0x82, parts, out);
+}
+
+fn whole(first: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
     let len = parts.iter().map(|part| part.len()).sum();
     out.reserve(len + 10);
-    header(0x81, len, out);
+    begin(first, len, out);
     for part in parts {
         out.extend_from_slice(part);
     }
 }
 
+/// Reads back whole frames that this module has written; ends where they do.
+pub fn written(mut frames: &[u8]) -> impl Iterator<Item = (Kind, &[u8])> {
+    std::iter::from_fn(move || {
+        let mut cursor = Cursor::new(frames);
+        let (header, len) = FrameHeader::parse(&mut cursor).ok()??;
+        let start = usize::try_from(cursor.position()).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        let payload = frames.get(start..end)?;
+        frames = &frames[end..];
+        Some((kind(header.opcode).ok()?, payload))
+    })
+}
+
 /// Appends a pong that returns `payload` (at most 125 bytes, as a ping's is).
 pub fn pong(payload: &[u8], out: &mut Vec<u8>) {
-    header(0x8a, payload.len(), out);
+    begin(0x8a, payload.len(), out);
     out.extend_from_slice(payload);
 }
 
 /// Appends a close frame. A reason over 123 bytes is cut at a character.
 pub fn close(code: u16, reason: &str, out: &mut Vec<u8>) {
     let reason = &reason[..reason.floor_char_boundary(123)];
-    header(0x88, 2 + reason.len(), out);
+    begin(0x88, 2 + reason.len(), out);
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());
 }
@@ -201,7 +221,7 @@ mod tests {
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [1, 2, 3, 4];
         let mut bytes = Vec::new();
-        header(first, payload.len(), &mut bytes);
+        begin(first, payload.len(), &mut bytes);
         bytes[1] |= 0x80;
         bytes.extend_from_slice(&mask);
         bytes.extend(payload.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]));
@@ -215,18 +235,20 @@ mod tests {
             let whole = masked(0x81, &payload);
             for cut in [1, 2, 3, whole.len() - 1] {
                 if cut < whole.len() {
-                    assert_eq!(read(&mut whole.clone()[..cut], 1 << 20), Ok(None), "{len} {cut}");
+                    let found = header(&whole[..cut], 1 << 20).unwrap();
+                    assert!(found.is_none_or(|found| found.size + found.len > cut), "{len} {cut}");
                 }
             }
             let mut bytes = whole.clone();
-            let frame = read(&mut bytes, 1 << 20).unwrap().unwrap();
-            assert_eq!((frame.kind, frame.last, &bytes[frame.payload]), (Kind::Text, true, &payload[..]));
+            let found = header(&bytes, 1 << 20).unwrap().unwrap();
+            unmask(&mut bytes[found.size..], found.mask);
+            assert_eq!((found.kind, found.last, &bytes[found.size..]), (Kind::Text, true, &payload[..]));
         }
     }
 
     #[test]
     fn what_a_client_must_not_send_is_refused() {
-        let code = |mut bytes: Vec<u8>| read(&mut bytes, 1000).unwrap_err().code;
+        let code = |bytes: Vec<u8>| header(&bytes, 1000).unwrap_err().code;
         assert_eq!(code(vec![0x81, 0x00]), 1002, "not masked");
         assert_eq!(code(masked(0xc1, b"x")), 1002, "reserved bit");
         assert_eq!(code(masked(0x83, b"x")), 1002, "reserved opcode");
@@ -234,6 +256,17 @@ mod tests {
         assert_eq!(code(masked(0x89, &[0; 126])), 1002, "long ping");
         assert_eq!(code(masked(0x81, &[0; 1001])), 1009, "over the limit");
         assert_eq!(code(vec![0x81, 0xff, 0xff, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4]), 1009);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut frames = Vec::new();
+        text(&[b"a", b"b"], &mut frames);
+        binary(&[&[0; 70_000]], &mut frames);
+        close(1000, "", &mut frames);
+        let found: Vec<_> = written(&frames).map(|(kind, payload)| (kind, payload.len())).collect();
+        assert_eq!(found, [(Kind::Text, 2), (Kind::Binary, 70_000), (Kind::Close, 2)]);
+        assert_eq!(written(&frames[..3]).count(), 0, "a frame that is not whole");
     }
 
     #[test]

@@ -3,9 +3,21 @@
 //! Source: <https://socket.io/docs/v4/socket-io-protocol/>. A packet is
 //! `<type>[<attachments>-][<namespace>,][<id>][<JSON>]`.
 
-/// Binary attachments one packet may announce. The chat has no use for any; this many are read
-/// away so that the client gets an answer instead of a broken connection.
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::engine::packet;
+use super::frame;
+
+/// Binary attachments one packet may announce, as in the reference implementation.
 pub const MAX_ATTACHMENTS: u8 = 10;
+
+/// Names that events must not have, because the API of clients gives them a meaning of their own.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +85,14 @@ pub fn decode(text: &str) -> Result<Packet<'_>, BadPacket> {
         "" => None,
         _ => Some(digits(id).ok_or(BadPacket("bad acknowledgement id"))?),
     };
-    if matches!(kind, Kind::Event | Kind::Ack) && !data.starts_with('[') {
-        return Err(BadPacket("an event needs an array"));
+    match kind {
+        Kind::Event | Kind::Ack if !data.starts_with('[') => Err(BadPacket("an event needs an array")),
+        Kind::Connect if !(data.is_empty() || data.starts_with('{')) => {
+            Err(BadPacket("a connect packet carries an object"))
+        }
+        Kind::Disconnect if !data.is_empty() => Err(BadPacket("a disconnect packet carries nothing")),
+        _ => Ok(Packet { kind, attachments, namespace, id, data }),
     }
-    Ok(Packet { kind, attachments, namespace, id, data })
 }
 
 fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
@@ -84,6 +100,126 @@ fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Whether an event may have this name.
+pub fn is_event_name(name: &str) -> bool {
+    !RESERVED.contains(&name)
+}
+
+/// The elements of a packet's array, none looked into.
+#[derive(Debug)]
+pub struct Arguments<'a>(pub Vec<&'a RawValue>);
+
+impl<'a> Arguments<'a> {
+    /// Reads an array. `None`: the text is not one.
+    pub fn parse(data: &'a str) -> Option<Arguments<'a>> {
+        serde_json::from_str(data).ok().map(Arguments)
+    }
+
+    /// Takes the first argument for an event's name. `None`: it cannot be one.
+    pub fn event(data: &'a str) -> Option<(Cow<'a, str>, Arguments<'a>)> {
+        let Arguments(mut arguments) = Arguments::parse(data)?;
+        if arguments.is_empty() {
+            return None;
+        }
+        let name = event_name(arguments.remove(0))?;
+        Some((name, Arguments(arguments)))
+    }
+
+    /// The array's text, behind `first` elements of another origin.
+    pub fn text(&self, first: &[&str]) -> String {
+        let rest = self.0.iter().map(|argument| argument.get());
+        let elements: Vec<&str> = first.iter().copied().chain(rest).collect();
+        format!("[{}]", elements.join(","))
+    }
+}
+
+/// The name in an event's first element: a string that is not reserved or, as in the reference
+/// implementation, a number.
+pub fn event_name(element: &RawValue) -> Option<Cow<'_, str>> {
+    let text = element.get();
+    if text.starts_with('"') {
+        let name: Name<'_> = serde_json::from_str(text).ok()?;
+        return is_event_name(&name.0).then_some(name.0);
+    }
+    serde_json::from_str::<serde_json::Number>(text).is_ok().then_some(Cow::Borrowed(text))
+}
+
+/// A string, borrowed when it has no escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Whether every placeholder in a packet's JSON names one of its attachments.
+pub fn attachments_fit(data: &str, attachments: usize) -> bool {
+    serde_json::from_str(data).is_ok_and(|value: Value| placeholders_fit(&value, attachments))
+}
+
+/// The reader of JSON has bounded the depth.
+fn placeholders_fit(value: &Value, attachments: usize) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().all(|element| placeholders_fit(element, attachments)),
+        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
+            let number = fields.get("num").and_then(Value::as_u64);
+            number.and_then(|number| usize::try_from(number).ok()).is_some_and(|number| number < attachments)
+        }
+        Value::Object(fields) => fields.values().all(|field| placeholders_fit(field, attachments)),
+        _ => true,
+    }
+}
+
+/// What this server sends, as WebSocket frames that hold Engine.IO messages.
+pub mod write {
+    use super::{Bytes, Cow, frame, packet};
+
+    /// What goes before a packet's data: `4`, the packet's type and number of attachments, the
+    /// namespace unless it is `/`, the acknowledgement's number.
+    fn head(kind: char, attachments: usize, namespace: &str, id: Option<u64>) -> String {
+        let message = char::from(packet::MESSAGE);
+        let attachments: Cow<'_, str> =
+            if attachments == 0 { "".into() } else { format!("{attachments}-").into() };
+        let namespace: Cow<'_, str> =
+            if namespace == "/" { "".into() } else { format!("{namespace},").into() };
+        let id: Cow<'_, str> = id.map_or("".into(), |id| id.to_string().into());
+        format!("{message}{kind}{attachments}{namespace}{id}")
+    }
+
+    /// The client has entered a namespace under that session id.
+    pub fn connect(namespace: &str, sid: &str, out: &mut Vec<u8>) {
+        let text = format!("{}{{\"sid\":\"{sid}\"}}", head('0', 0, namespace, None));
+        frame::text(&[text.as_bytes()], out);
+    }
+
+    /// The client may not enter. `message` must need no escapes in JSON.
+    pub fn connect_error(namespace: &str, message: &str, out: &mut Vec<u8>) {
+        let text = format!("{}{{\"message\":\"{message}\"}}", head('4', 0, namespace, None));
+        frame::text(&[text.as_bytes()], out);
+    }
+
+    /// The server throws the client out of a namespace.
+    pub fn disconnect(namespace: &str, out: &mut Vec<u8>) {
+        frame::text(&[head('1', 0, namespace, None).as_bytes()], out);
+    }
+
+    /// An event; `array` is the JSON of its name and arguments.
+    pub fn event(namespace: &str, id: Option<u64>, array: &str, attachments: &[Bytes], out: &mut Vec<u8>) {
+        let kind = if attachments.is_empty() { '2' } else { '5' };
+        with_attachments(&head(kind, attachments.len(), namespace, id), array, attachments, out);
+    }
+
+    /// The acknowledgement of a client's event; `array` is the JSON of its arguments.
+    pub fn ack(namespace: &str, id: u64, array: &str, attachments: &[Bytes], out: &mut Vec<u8>) {
+        let kind = if attachments.is_empty() { '3' } else { '6' };
+        with_attachments(&head(kind, attachments.len(), namespace, Some(id)), array, attachments, out);
+    }
+
+    fn with_attachments(head: &str, array: &str, attachments: &[Bytes], out: &mut Vec<u8>) {
+        frame::text(&[head.as_bytes(), array.as_bytes()], out);
+        for attachment in attachments {
+            frame::binary(&[attachment], out);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +243,7 @@ mod tests {
             ("1/admin,", packet(Kind::Disconnect, "/admin", None, "")),
             ("2[\"foo\"]", packet(Kind::Event, "/", None, "[\"foo\"]")),
             ("2/admin,456[\"bar\"]", packet(Kind::Event, "/admin", Some(456), "[\"bar\"]")),
+            ("1", packet(Kind::Disconnect, "/", None, "")),
             ("3/admin,456[]", packet(Kind::Ack, "/admin", Some(456), "[]")),
             ("212[\"foo\"]", packet(Kind::Event, "/", Some(12), "[\"foo\"]")),
         ] {
@@ -130,12 +267,66 @@ mod tests {
             "5[\"a\"]",
             "511-[\"a\"]",
             "5x-[]",
+            "0[]",
+            "0\"token\"",
+            "1{}",
+            "2abc[\"a\"]",
         ] {
             assert!(decode(text).is_err(), "{text:?}");
         }
     }
 
+    #[test]
+    fn names_of_events() {
+        let name = |data| Arguments::event(data).map(|(name, rest)| (name.into_owned(), rest.text(&["0"])));
+        assert_eq!(name(r#"["a",1, {"b": [2]}]"#), Some(("a".to_owned(), r#"[0,1,{"b": [2]}]"#.to_owned())));
+        assert_eq!(name(r#"["\u0061"]"#), Some(("a".to_owned(), "[0]".to_owned())));
+        assert_eq!(name("[7,1]"), Some(("7".to_owned(), "[0,1]".to_owned())));
+        for data in
+            ["[]", "[null]", "[{}]", "[true]", "[\"connect\"]", "[\"disconnecting\",1]", "[\"a\"", "{}"]
+        {
+            assert_eq!(name(data), None, "{data}");
+        }
+    }
+
+    #[test]
+    fn placeholders_name_attachments_that_are_there() {
+        let data = r#"["e",{"deep":[{"_placeholder":true,"num":1}]},{"_placeholder":true,"num":0}]"#;
+        assert!(attachments_fit(data, 2));
+        assert!(!attachments_fit(data, 1));
+        for number in ["-1", "0.5", "\"0\"", "null", "18446744073709551616"] {
+            let data = format!("[\"e\",{{\"_placeholder\":true,\"num\":{number}}}]");
+            assert!(!attachments_fit(&data, 9), "{data}");
+        }
+        assert!(!attachments_fit(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), 1), "too deep");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            ack in any::<bool>(),
+            namespace in prop_oneof![Just("/".to_owned()), "/[a-z가-힣]{1,9}"],
+            id in prop::option::of(any::<u64>()),
+            data in "\\[\"[a-z ]{1,9}\"(,[0-9]{1,3}){0,3}\\]",
+            attachments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..10),
+        ) {
+            let attachments: Vec<Bytes> = attachments.into_iter().map(Bytes::from).collect();
+            let mut frames = Vec::new();
+            if ack {
+                write::ack(&namespace, id.unwrap_or(0), &data, &attachments, &mut frames);
+            } else {
+                write::event(&namespace, id, &data, &attachments, &mut frames);
+            }
+            let found: Vec<&[u8]> = frame::written(&frames).map(|(_, payload)| payload).collect();
+            let text = std::str::from_utf8(found[0]).unwrap();
+            let packet = decode(text.strip_prefix('4').unwrap()).unwrap();
+            let kind = if ack { Kind::Ack } else { Kind::Event };
+            let id = if ack { Some(id.unwrap_or(0)) } else { id };
+            prop_assert_eq!((packet.kind, packet.namespace, packet.id), (kind, &*namespace, id));
+            prop_assert_eq!((packet.data, usize::from(packet.attachments)), (&*data, attachments.len()));
+            prop_assert_eq!(&found[1..], &attachments[..]);
+        }
+
         #[test]
         fn no_text_panics(text in ".{0,64}") {
             let _ = decode(&text);

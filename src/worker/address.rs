@@ -68,6 +68,13 @@ pub struct Held {
     address: IpAddr,
 }
 
+impl Held {
+    /// As it is counted.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.addresses.leave(self.address);
@@ -127,6 +134,16 @@ impl Addresses {
         drop(counts);
         self.wake.notify_one();
         Some(Arc::new(Held { addresses: self.clone(), address }))
+    }
+
+    /// Counts a connection that another worker let in and hands over, whatever the limit.
+    pub fn take_over(self: &Arc<Self>, address: IpAddr) -> Arc<Held> {
+        let mut counts = self.counts.lock();
+        *counts.here.entry(address).or_default() += 1;
+        counts.changed.insert(address);
+        drop(counts);
+        self.wake.notify_one();
+        Arc::new(Held { addresses: self.clone(), address })
     }
 
     fn leave(&self, address: IpAddr) {

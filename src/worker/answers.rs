@@ -4,6 +4,7 @@ use super::core::Core;
 use super::uplink::Asker;
 use super::{commands, deliver};
 use crate::chat::{Code, Refusal};
+use crate::engine::Host;
 use crate::index::IndexError;
 use crate::link::codec;
 use crate::link::frame::{FromWriter, Outcome};
@@ -97,7 +98,7 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
             if let Err(refusal) = commands::on_joined(core, key, &room_id, ack) {
                 commands::refuse(core, key, ack, &refusal);
             }
-            core.resume_reading(key);
+            core.engine.resume_reading(key);
         }
         // The caller may have gone away meanwhile.
         Asker::Call(reply) => drop(reply.send(Ok(outcome))),
@@ -112,7 +113,7 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
         }
         Asker::JoinRoom(key, ack, _) => {
             commands::refuse(core, key, ack, &refusal);
-            core.resume_reading(key);
+            core.engine.resume_reading(key);
         }
         Asker::Call(reply) => drop(reply.send(Err(refusal))),
     }

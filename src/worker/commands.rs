@@ -6,10 +6,11 @@ use super::answers::index_failed;
 use super::core::Core;
 use super::deliver;
 use super::session::HistoryRead;
-use super::table::{Key, Pause};
 use super::uplink::Asker;
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
+use crate::engine::Host;
+use crate::engine::table::{Key, Pause};
 use crate::journal::read::Window;
 use crate::link::frame::ToWriter;
 use crate::wire::events::{self, Command, Event, GetMessages, SendMessage};
@@ -78,9 +79,9 @@ fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u
     }
     sent?;
     core.counters.messages_in += 1;
-    if let Some(conn) = core.table.get(key) {
-        conn.unanswered += 1;
-        if conn.unanswered >= config::UNANSWERED_PER_CONNECTION {
+    if let Some(conn) = core.engine.table.get(key) {
+        conn.state.unanswered += 1;
+        if conn.state.unanswered >= config::UNANSWERED_PER_CONNECTION {
             conn.pause = Pause::Backlog;
         }
     }
@@ -101,7 +102,7 @@ fn join_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Resu
     check_member(core, key, room_id)?;
     let asker = Asker::JoinRoom(key, ack, room_id.to_owned());
     core.uplink.submit(asker, |count| ToWriter::Sync { count })?;
-    if let Some(conn) = core.table.get(key) {
+    if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
     Ok(())
@@ -109,7 +110,7 @@ fn join_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Resu
 
 /// The index is in step with what was published before [`join_room`].
 pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
-    if core.table.get(key).is_none() {
+    if core.engine.table.get(key).is_none() {
         return Ok(());
     }
     let last_seq = core.index.last_seq(room_id).map_err(|error| index_failed(&error))?;
@@ -149,7 +150,7 @@ fn get_messages(core: &mut Core, key: Key, get: &GetMessages<'_>, ack: Option<u6
     };
     let window = Window { before: before(core, get.before), after: get.after, since_ms: None };
     core.history.push(HistoryRead { key, ack, room_id: get.room_id.to_string(), window, limit });
-    if let Some(conn) = core.table.get(key) {
+    if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
     Ok(())
@@ -195,9 +196,10 @@ pub fn on_typing(core: &mut Core, room_id: &str, user: UserId, username: &str) {
     let slots: Vec<_> = core.hub.seats(room).iter().map(|seat| seat.slot).collect();
     for slot in slots {
         if core.hub.number(slot) != Some(user)
-            && let Some(key) = core.table.key(slot)
+            && let Some(key) = core.engine.table.key(slot)
+            && core.engine.table.get(key).is_some_and(|conn| conn.has_entered())
         {
-            core.push(key, frame.clone());
+            core.push_volatile(key, frame.clone());
         }
     }
 }

@@ -7,39 +7,43 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use mio::Token;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use super::address::Addresses;
+use super::address::{Addresses, Held};
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
-use super::http::LAST_WORDS;
 use super::hub::Hub;
 use super::names::Names;
+use super::relay::Relay;
 use super::search::Searches;
-use super::table::{Conn, Key, Pause, State, Table};
+use super::session;
 use super::token::Tokens;
 use super::uplink::Uplink;
-use super::wheel::Wheel;
 use crate::chat::UserId;
 use crate::config::{self, Config};
+use crate::engine::http::Door;
+use crate::engine::table::{Key, Pause};
+use crate::engine::{Engine, Host, Message};
 use crate::index::history::History;
 use crate::index::{IndexError, Reader};
-use crate::wire::frame::{self, close_code};
+use crate::wire::frame::Violation;
 
 /// The poll's token of the link; connections use their slot.
 pub const LINK: Token = Token(usize::MAX);
-
-/// Longest time a closed connection may take to read its last bytes; [`LAST_WORDS`] in a drain.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What tasks share.
 #[derive(Clone)]
 pub struct App {
     /// All state of the worker.
     pub core: Arc<Mutex<Core>>,
+    /// The way into the core for requests on `/socket.io/`.
+    pub door: Door<Core>,
+    /// The way to sessions of other workers.
+    pub relay: Relay,
+    /// Number of this worker.
+    pub worker: u16,
     /// Settings.
     pub config: Arc<Config>,
     /// Makes and checks tokens.
@@ -69,21 +73,13 @@ pub struct Core {
     /// Counts connections by address.
     pub addresses: Arc<Addresses>,
     /// The connections.
-    pub table: Table,
+    pub engine: Engine<Client>,
     /// Who hears what.
     pub hub: Hub,
     /// The link to the storage writer.
     pub uplink: Uplink,
-    /// Deadlines.
-    pub wheel: Wheel,
     /// Short look-ups.
     pub index: Reader,
-    /// Where connections are registered.
-    pub poll: mio::Poll,
-    /// Connections whose outbox is to be flushed at the end of the turn.
-    pub dirty: Vec<Key>,
-    /// Connections to be read although the poll says nothing.
-    pub resume: Vec<Key>,
     /// Users who called lately.
     pub names: Names,
     /// Clients on their way into the chat.
@@ -94,8 +90,6 @@ pub struct Core {
     pub plan: Plan,
     /// What operators watch.
     pub counters: Counters,
-    /// No new connections any more.
-    pub draining: bool,
     /// Start of the worker, zero of its clocks.
     pub started: Instant,
 }
@@ -103,156 +97,90 @@ pub struct Core {
 /// What operators watch.
 #[derive(Default)]
 pub struct Counters {
-    /// WebSocket connections taken in.
-    pub accepted: u64,
     /// Messages sent to the storage writer.
     pub messages_in: u64,
     /// Messages written to sockets.
     pub deliveries: u64,
-    /// Connections closed because they read too slowly.
-    pub slow_consumers: u64,
-    /// Connections closed because a pong did not come.
-    pub ping_timeouts: u64,
-    /// Connections closed because they broke the protocol.
-    pub violations: u64,
     /// Messages refused because too much was unanswered.
     pub overloaded: u64,
 }
 
-impl Core {
-    /// Queues frames for a connection; they leave at the end of the turn. Past the bound the
-    /// connection is closed as too slow. What is being sent does not count: one answer may be larger
-    /// than the bound.
-    pub fn push(&mut self, key: Key, frames: Bytes) {
-        let Some(conn) = self.table.get(key) else {
-            return;
-        };
-        if matches!(conn.state, State::Closing { .. }) {
-            return;
-        }
-        let most = self.config.limits.outgoing_bytes_per_connection;
-        if conn.outbox.held_with(frames.len()) > most {
-            // What waits for the end of this turn may just fit into the socket's own buffer.
-            let flushed = conn.outbox.flush(&mut conn.stream);
-            let waiting = conn.outbox.held_with(frames.len());
-            if flushed.is_err() || waiting > most {
-                self.counters.slow_consumers += 1;
-                tracing::info!(waiting, "closed a connection that reads too slowly");
-                conn.outbox.keep_begun();
-                self.close(key, close_code::TRY_AGAIN_LATER, "slow consumer");
-                return;
-            }
-        }
-        conn.outbox.push(frames);
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push(key);
-        }
+/// What the chat keeps with a connection.
+#[derive(Default)]
+pub struct Client {
+    /// Who the handshake request said it was.
+    pub presented: Box<Presented>,
+    /// Messages sent to the storage writer and not answered.
+    pub unanswered: u16,
+    /// A WebSocket's place among the connections of its address, if those are counted. A request of
+    /// long polling has its own.
+    pub place: Option<Arc<Held>>,
+}
+
+/// Who the handshake request said it was, by query or header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Presented {
+    /// Nobody: the CONNECT packet has to tell.
+    #[default]
+    Nothing,
+    /// A user, by a token that was checked (or by name in open mode).
+    User(UserId, String),
+    /// Somebody, with a token that is not good.
+    Refused,
+}
+
+impl Host for Core {
+    type State = Client;
+
+    fn engine(&mut self) -> &mut Engine<Client> {
+        &mut self.engine
     }
 
-    /// Queues what `write` appends.
-    pub fn push_with(&mut self, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut frames = Vec::new();
-        write(&mut frames);
-        self.push(key, frames.into());
-    }
-
-    /// Ends a connection in order: its user is gone at once, a close frame is sent behind what
-    /// waits, and the socket is closed when that is read or after a while.
-    ///
-    /// False: it is gone or on its way out already.
-    pub fn close(&mut self, key: Key, code: u16, reason: &str) -> bool {
-        let Some(conn) = self.table.get(key) else {
-            return false;
-        };
-        if matches!(conn.state, State::Closing { .. }) {
-            return false;
-        }
-        let linger = if self.draining { LAST_WORDS } else { LINGER };
-        let deadline = Instant::now() + linger;
-        conn.state = State::Closing { deadline };
-        conn.pause = Pause::No;
-        conn.unread = Vec::new();
-        conn.fragments = None;
-        let mut frames = Vec::new();
-        frame::close(code, reason, &mut frames);
-        conn.outbox.push(frames.into());
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push(key);
-        }
+    fn gone(&mut self, key: Key) {
         self.hub.disconnect(key.slot);
-        self.schedule(key);
-        true
     }
 
-    /// No new connections any more, and those on their way out get less time for it.
-    pub fn start_draining(&mut self) {
-        self.draining = true;
-        let latest = Instant::now() + LAST_WORDS;
-        for key in self.table.keys() {
-            if let Some(Conn { state: State::Closing { deadline }, .. }) = self.table.get(key) {
-                *deadline = latest.min(*deadline);
-                self.schedule(key);
-            }
+    fn namespace(&self, name: &str) -> Option<u8> {
+        (name == "/").then_some(session::CHAT)
+    }
+
+    fn connect(&mut self, key: Key, _: u8, auth: &str) -> Result<(), Violation> {
+        session::connect(self, key, auth)
+    }
+
+    fn event(&mut self, key: Key, message: &Message<'_>) -> Result<(), Violation> {
+        session::event(self, key, message)
+    }
+
+    fn left(&mut self, key: Key, _: u8) {
+        session::leave(self, key);
+    }
+
+    fn upgraded(&mut self, key: Key, probe: Client) {
+        if let Some(conn) = self.engine.table.get(key) {
+            conn.state.place = probe.place;
         }
     }
 
-    /// Sees to it that the wheel hands the connection out at its next deadline.
-    pub fn schedule(&mut self, key: Key) {
-        if let Some(conn) = self.table.get(key) {
-            let deadline = conn.deadline();
-            if conn.wake_at.is_none_or(|at| deadline < at) {
-                conn.wake_at = Some(self.wheel.insert(key, deadline));
-            }
-        }
+    fn resumed(&mut self, key: Key) {
+        session::run_deferred(self, key);
     }
+}
 
-    /// Ends a connection at once: the other side is gone or broken.
-    pub fn drop_conn(&mut self, key: Key) {
-        if self.table.get(key).is_some() {
-            self.hub.disconnect(key.slot);
-            if let Some(mut conn) = self.table.remove(key.slot) {
-                // The descriptor is closed right after, which deregisters it as well.
-                let _ = self.poll.registry().deregister(&mut conn.stream);
-            }
-        }
-    }
-
-    /// Whether one more connection fits.
-    pub fn has_room(&self) -> bool {
-        !self.draining && self.table.len() < self.config.limits.connections_per_worker
-    }
-
+impl Core {
     /// One answer less to wait for; reads on from the client if it was paused for that.
     pub fn answered(&mut self, key: Key) {
-        let Some(conn) = self.table.get(key) else {
+        let Some(conn) = self.engine.table.get(key) else {
             return;
         };
-        conn.unanswered = conn.unanswered.saturating_sub(1);
+        let unanswered = conn.state.unanswered.saturating_sub(1);
+        conn.state.unanswered = unanswered;
         match conn.pause {
-            Pause::Backlog if conn.unanswered <= config::UNANSWERED_PER_CONNECTION / 2 => {
-                self.resume_reading(key);
+            Pause::Backlog if unanswered <= config::UNANSWERED_PER_CONNECTION / 2 => {
+                self.engine.resume_reading(key);
             }
-            Pause::Deferred(_) if conn.unanswered == 0 => self.resume.push(key),
+            Pause::Deferred(_) if unanswered == 0 => self.engine.look_again(key),
             _ => {}
-        }
-    }
-
-    /// Reads on from a client whose event is answered.
-    pub fn resume_reading(&mut self, key: Key) {
-        if let Some(conn) = self.table.get(key) {
-            conn.read_on(Instant::now() + self.config.socketio.ping_timeout);
-            self.resume.push(key);
-        }
-    }
-
-    /// Reads on from a client when it has taken the answer to its event.
-    pub fn resume_when_sent(&mut self, key: Key) {
-        if let Some(conn) = self.table.get(key)
-            && conn.pause == Pause::Answering
-        {
-            conn.pause = Pause::Sending;
         }
     }
 
@@ -267,17 +195,5 @@ impl Core {
     /// Microseconds since the worker started.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Takes a connection into the table. `None`: the poll does not take its socket.
-    pub fn admit(&mut self, conn: impl FnOnce(Key) -> Conn) -> Option<Key> {
-        let key = self.table.vacant();
-        let mut conn = conn(key);
-        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        self.poll.registry().register(&mut conn.stream, Token(key.slot as usize), interest).ok()?;
-        self.table.insert(conn);
-        self.schedule(key);
-        self.counters.accepted += 1;
-        Some(key)
     }
 }

@@ -7,15 +7,15 @@
 //! After a hand-out to a large crowd the next one waits as long as that one took: a worker that
 //! spends its time on writing puts more into each write, and both it and its clients keep up.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::core::Core;
-use super::hub::{RoomIdx, Slot};
-use super::table::State;
+use super::hub::RoomIdx;
 use super::uplink::Asker;
+use crate::engine::Host;
+use crate::engine::table::Slot;
 use crate::journal::stamp::Stamp;
 use crate::link::frame::Message;
 use crate::wire::events;
@@ -216,25 +216,10 @@ fn merge(batches: &[&Ready]) -> (Bytes, usize) {
     (merged.into(), frames.len())
 }
 
-/// Writes to the socket itself when nothing waits for it; else behind what waits.
+/// Sends a hand-out to a client, unless it is only on its way into the chat.
 fn send(core: &mut Core, slot: Slot, frames: &Bytes, count: usize) {
-    core.counters.deliveries += count as u64;
-    let Some(conn) = core.table.at(slot) else {
-        return;
-    };
-    if !matches!(conn.state, State::Connected) {
-        return;
-    }
-    let generation = conn.generation;
-    let key = super::table::Key { slot, generation };
-    if !conn.outbox.is_empty() {
-        core.push(key, frames.clone());
-        return;
-    }
-    match conn.stream.write(frames) {
-        Ok(sent) if sent == frames.len() => {}
-        Ok(sent) => conn.outbox.push_rest(frames.slice(sent..)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => core.push(key, frames.clone()),
-        Err(_) => core.drop_conn(key),
+    if core.engine.table.at(slot).is_some_and(|conn| conn.has_entered()) {
+        core.counters.deliveries += count as u64;
+        core.send(slot, frames);
     }
 }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::core::App;
-use super::http::Open;
+use super::http::{LAST_WORDS, Open};
+use crate::engine::Host;
 use crate::wire::frame::close_code;
 
 /// Time between two steps.
@@ -20,10 +21,11 @@ const SPREAD: f64 = 0.5;
 pub async fn drain(app: &App, http: &Open) {
     let start = Instant::now();
     let timeout = app.config.drain_timeout;
+    app.relay.leave();
     let per_step = {
         let mut core = app.core.lock();
-        core.start_draining();
-        let connections = core.table.len();
+        core.engine.start_draining(LAST_WORDS);
+        let connections = core.engine.table.len();
         let steps = (timeout.as_secs_f64() * SPREAD / STEP.as_secs_f64()).max(1.0);
         #[expect(
             clippy::cast_possible_truncation,
@@ -48,11 +50,11 @@ pub async fn drain(app: &App, http: &Open) {
 fn step(app: &App, most: usize) -> bool {
     let mut core = app.core.lock();
     let mut closed = 0;
-    for key in core.table.keys() {
-        let waits = core.table.get(key).is_some_and(|conn| conn.unanswered > 0);
+    for key in core.engine.table.keys() {
+        let waits = core.engine.table.get(key).is_some_and(|conn| conn.state.unanswered > 0);
         if !waits && closed < most && core.close(key, close_code::GOING_AWAY, "server shutting down") {
             closed += 1;
         }
     }
-    core.table.is_empty() && core.uplink.unanswered() == 0
+    core.engine.table.is_empty() && core.uplink.unanswered() == 0
 }

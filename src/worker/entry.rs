@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use super::answers::index_failed;
 use super::core::{App, Core};
-use super::table::{Key, Pause, State};
 use super::{deliver, session};
 use crate::chat::UserId;
+use crate::engine::table::{Key, Pause};
 use crate::index::{IndexError, Reader, RoomIds};
 
 /// Clients in one step.
@@ -115,7 +115,7 @@ fn look_up(index: &Reader, entry: &Entry, after: Option<i64>, limit: usize) -> R
 /// Sets a client on its way in.
 pub fn begin(core: &mut Core, key: Key, number: UserId, name: String) {
     core.hub.begin(key.slot, number, &name);
-    if let Some(conn) = core.table.get(key) {
+    if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
     core.entries.waiting.push_back(Entry { key, number, name, known: false });
@@ -155,8 +155,8 @@ pub fn go_on(app: &App, core: &mut Core) {
 }
 
 fn is_waiting(core: &mut Core, key: Key) -> bool {
-    let conn = core.table.get(key);
-    conn.is_some_and(|conn| matches!(conn.state, State::Open { .. }) && conn.pause == Pause::Answering)
+    let conn = core.engine.table.get(key);
+    conn.is_some_and(|conn| !conn.has_entered() && !conn.is_closing() && conn.pause == Pause::Answering)
 }
 
 fn take_in(core: &mut Core, answers: Vec<Answer>) {
@@ -191,7 +191,7 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
         if core.hub.seat_some(key.slot, &mut seats) {
             core.hub.rename(key.slot, &entry.name);
             session::enter(core, key);
-            core.resume_when_sent(key);
+            core.engine.resume_when_sent(key);
         } else {
             core.entries.waiting.push_back(entry);
         }
@@ -204,5 +204,5 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
 fn turn_away(core: &mut Core, key: Key, message: &str) {
     core.hub.disconnect(key.slot);
     session::refuse(core, key, message);
-    core.resume_when_sent(key);
+    core.engine.resume_when_sent(key);
 }

@@ -4,6 +4,7 @@ use super::core::App;
 use super::session::HistoryRead;
 use super::{commands, reader};
 use crate::chat::Refusal;
+use crate::engine::Host;
 use crate::journal::read::Window;
 use crate::wire::events;
 
@@ -28,7 +29,7 @@ pub fn start(app: &App, asked: HistoryRead) {
             }
             Err(refusal) => commands::refuse(&mut core, asked.key, Some(asked.ack), &refusal),
         }
-        core.resume_when_sent(asked.key);
+        core.engine.resume_when_sent(asked.key);
         drop(core);
         app.wake.notify_one();
     });

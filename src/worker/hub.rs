@@ -19,11 +19,9 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::chat::{Pace, RoomEvent, UserId};
+use crate::engine::table::Slot;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// Index of a connection in the worker's table.
-pub type Slot = u32;
 
 /// Index of a room in the hub; valid until the room's last local user is gone.
 pub type RoomIdx = u32;

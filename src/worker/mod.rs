@@ -1,9 +1,10 @@
 //! A worker: one process per core, its clients, and nothing else.
 //!
-//! Reading order: [`turn`] is the loop. [`http`] accepts, [`api`] answers REST, [`upgrade`] turns a
-//! request into a row of the [`table`]. [`websocket`] reads frames, [`session`] and [`commands`]
-//! act on them, [`entry`] lets clients into the chat, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames
-//! what it published, the [`hub`] names the sockets, an [`outbox`] holds what one would not take.
+//! Reading order: [`turn`] is the loop. [`http`] accepts, [`api`] answers REST, [`upgrade`] hands
+//! Socket.IO's requests to the [engine](crate::engine), or by the [`relay`] to the worker that has the
+//! session. Of what clients say [`session`] and [`commands`] are told, [`entry`] lets them into the
+//! chat, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
+//! published, the [`hub`] names the sockets.
 //!
 //! A worker writes no file and assigns no `seq`.
 
@@ -22,19 +23,16 @@ mod hub;
 mod ids;
 mod names;
 mod origin;
-mod outbox;
 mod password;
 mod reader;
+mod relay;
 mod report;
 mod search;
 mod session;
-mod table;
 mod token;
 mod turn;
 mod upgrade;
 mod uplink;
-mod websocket;
-mod wheel;
 
 use std::io;
 use std::net::TcpListener;
@@ -48,7 +46,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::core::{App, Core, Counters};
+use self::relay::Relay;
 use crate::config::{self, Config};
+use crate::engine::http::Door;
+use crate::engine::{Engine, Settings};
 use crate::index::Reader;
 use crate::index::history::History;
 
@@ -87,6 +88,7 @@ const BLOCKING_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(
 
 fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     let now = Instant::now();
+    let run_dir = config.data_dir.join(RUN_DIR);
     let tokens = Arc::new(token::Tokens::new(&config.auth.jwt_secret, config.auth.token_ttl));
     let wake = Arc::new(Notify::new());
     let addresses = Arc::new(address::Addresses::new(&config, worker, wake.clone()));
@@ -94,24 +96,37 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         config: config.clone(),
         tokens: tokens.clone(),
         addresses: addresses.clone(),
-        table: table::Table::default(),
+        engine: Engine::new(Settings {
+            owner: worker,
+            ping_interval: config.socketio.ping_interval,
+            ping_timeout: config.socketio.ping_timeout,
+            connect_timeout: config.limits.handshake_timeout,
+            max_payload: config.socketio.max_payload,
+            outgoing_bytes: config.limits.outgoing_bytes_per_connection,
+            connections: config.limits.connections_per_worker,
+        })?,
         hub: hub::Hub::default(),
-        uplink: uplink::Uplink::new(config.data_dir.join(RUN_DIR), worker, ids::instance(), now),
-        wheel: wheel::Wheel::new(now),
+        uplink: uplink::Uplink::new(run_dir.clone(), worker, ids::instance(), now),
         index: Reader::open(&config.data_dir)?,
-        poll: mio::Poll::new()?,
-        dirty: Vec::new(),
-        resume: Vec::new(),
         names: names::Names::default(),
         entries: entry::Entries::default(),
         history: Vec::new(),
         plan: deliver::Plan::default(),
         counters: Counters::default(),
-        draining: false,
         started: now,
     };
+    let core = Arc::new(Mutex::new(core));
+    let heartbeat = config.socketio.ping_interval + config.socketio.ping_timeout;
     Ok(App {
-        core: Arc::new(Mutex::new(core)),
+        door: Door {
+            host: core.clone(),
+            wake: wake.clone(),
+            body_timeout: config.limits.handshake_timeout,
+            max_payload: config.socketio.max_payload,
+        },
+        relay: Relay::new(&run_dir, config.limits.connections_per_worker, heartbeat)?,
+        worker,
+        core,
         tokens,
         addresses,
         wake,
@@ -131,6 +146,10 @@ async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<
     let open = http::Open::default();
     let turns = tokio::spawn(turn::run(app.clone()));
     welcomed(&app).await;
+    let requests = app.config.limits.connections_per_worker;
+    let socket = relay::owner::bind(&app.config.data_dir.join(RUN_DIR), app.worker)?;
+    let socket = tokio::net::UnixListener::from_std(socket)?;
+    tokio::spawn(relay::owner::serve(socket, app.clone(), requests));
     for listener in listeners {
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;

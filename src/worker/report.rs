@@ -64,16 +64,17 @@ impl Second {
                 (counters.messages_in, counters.deliveries, now);
         }
         json!({
-            "connections": core.table.len(),
+            "connections": core.engine.table.len(),
             "http_connections": http.count(),
-            "accepted_total": counters.accepted,
+            "upgrades_total": core.engine.counters.upgrades,
+            "accepted_total": core.engine.counters.accepted,
             "messages_in_total": counters.messages_in,
             "messages_in_per_s": self.messages_in_per_s,
             "deliveries_total": counters.deliveries,
             "deliveries_per_s": self.deliveries_per_s,
-            "slow_consumers_total": counters.slow_consumers,
-            "ping_timeouts_total": counters.ping_timeouts,
-            "violations_total": counters.violations,
+            "slow_consumers_total": core.engine.counters.slow_consumers,
+            "ping_timeouts_total": core.engine.counters.ping_timeouts,
+            "violations_total": core.engine.counters.violations,
             "overloaded_total": counters.overloaded,
             "searches": searches.under_way(),
             "searches_total": searches.counts().begun.load(Ordering::Relaxed),

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::core::Presented;
 use super::ids;
-use super::table::Presented;
 use crate::chat::UserId;
 
 /// Makes and checks tokens with one secret.

@@ -14,9 +14,9 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
-use super::table::Key;
 use crate::chat::{OpId, Refusal};
 use crate::config;
+use crate::engine::table::Key;
 use crate::link::codec::{self, LinkError};
 use crate::link::frame::{Outcome, Position, ToWriter, VERSION};
 

@@ -65,7 +65,6 @@ pub fn router(rest: Rest) -> Router {
     let body_bytes = rest.app.config.limits.body_bytes;
     let single = DefaultBodyLimit::max(body_bytes.min(config::SINGLE_BODY_BYTES));
     Router::new()
-        .route("/socket.io/", any(upgrade::handshake))
         .route("/api/auth/signup", post(accounts::signup).layer(single))
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
         .route("/api/auth/login", post(accounts::login).layer(single))
@@ -87,7 +86,9 @@ pub fn router(rest: Rest) -> Router {
             ApiError::from(Refusal::new(Code::MethodNotAllowed, "Method not allowed"))
         })
         .layer(DefaultBodyLimit::max(body_bytes))
-        .layer(from_fn_with_state(rest.app.clone(), address::limit))
         .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
+        // Socket.IO's clients are used to other answers about origins.
+        .route("/socket.io/", any(upgrade::socketio))
+        .layer(from_fn_with_state(rest.app.clone(), address::limit))
         .with_state(rest)
 }

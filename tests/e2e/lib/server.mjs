@@ -53,7 +53,7 @@ export class Server {
     });
     this.exited = new Promise((resolve) => child.on("exit", (code, signal) => resolve({ code, signal })));
     const ready = await Promise.race([
-      until("the server is ready", () => /minitalk: ready on 127\.0\.0\.1:(\d+)/.exec(fresh), 60_000),
+      until("the server is ready", () => /minitalk: ready on ([^(]*)\(/.exec(fresh), 60_000),
       this.exited.then(({ code, signal }) => {
         throw new Error(`serve ended with ${code ?? signal} before it was ready:\n${fresh}`);
       }),
@@ -61,7 +61,8 @@ export class Server {
       this.destroy();
       throw error;
     });
-    this.port = Number(ready[1]);
+    this.ports = ready[1].split(",").map((address) => Number(address.split(":").at(-1)));
+    this.port = this.ports[0];
     this.url = `http://127.0.0.1:${this.port}`;
   }
 

@@ -1,9 +1,11 @@
-//! Bytes waiting for one connection: empty unless its socket would block.
+//! Frames waiting for one connection: empty unless its socket would block or its request has not come.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
+
+use crate::wire::engine;
 
 /// Slices handed to one `writev`; the kernel takes up to 1,024.
 const SLICES: usize = 64;
@@ -41,6 +43,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait.
+    pub fn held(&self) -> usize {
+        self.bytes
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
@@ -69,6 +76,28 @@ impl Outbox {
     /// Whether the socket has taken anything of what waited since this was last asked.
     pub fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
+    }
+
+    /// Puts what another outbox holds before everything here.
+    pub fn put_first(&mut self, mut first: Outbox) {
+        if first.is_empty() {
+            return;
+        }
+        debug_assert!(!self.begun, "the rest of a frame goes before any other");
+        first.bytes += self.bytes;
+        first.chunks.append(&mut self.chunks);
+        *self = first;
+    }
+
+    /// Takes everything, as the payload of long polling.
+    pub fn take_payload(&mut self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.bytes);
+        for chunk in std::mem::take(&mut self.chunks) {
+            engine::append_frames(&chunk, &mut payload);
+        }
+        self.moved |= self.bytes > 0;
+        self.bytes = 0;
+        payload
     }
 
     /// Writes what the socket takes, all waiting chunks in one call.
@@ -153,6 +182,22 @@ mod tests {
         outbox.flush(&mut socket).unwrap();
         outbox.keep_begun();
         assert_eq!(outbox.bytes, 4);
+    }
+
+    #[test]
+    fn one_outbox_before_the_other_and_both_as_a_payload() {
+        let frame = |text: &[u8]| {
+            let mut frame = Vec::new();
+            crate::wire::frame::text(&[text], &mut frame);
+            Bytes::from(frame)
+        };
+        let (mut outbox, mut first) = (Outbox::default(), Outbox::default());
+        outbox.push(frame(b"4b"));
+        outbox.put_first(Outbox::default());
+        first.push(frame(b"4a"));
+        outbox.put_first(first);
+        assert_eq!(outbox.take_payload(), b"4a\x1e4b");
+        assert!(outbox.is_empty());
     }
 
     #[test]
