@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import http from "node:http";
+import net from "node:net";
 import { after, before, describe, it } from "node:test";
 import { ProtocolServer, closed, got } from "./lib/protocol.mjs";
 import { next, until } from "./lib/wait.mjs";
@@ -140,9 +141,9 @@ describe("Engine.IO", () => {
 
     it("ends the session when a request that waits goes away", async () => {
       const sid = await server.open();
-      const leaving = http.get(`${server.url}/engine.io/?EIO=4&transport=polling&sid=${sid}`);
-      leaving.on("error", () => {});
-      await next(leaving, "socket").then(([socket]) => socket.connecting && next(socket, "connect"));
+      const leaving = net.connect(server.port, "127.0.0.1");
+      const request = `GET /engine.io/?EIO=4&transport=polling&sid=${sid} HTTP/1.1\r\nHost: x\r\n\r\n`;
+      await new Promise((resolve) => leaving.write(request, resolve));
       leaving.destroy();
       await until("it is over", async () => (await server.poll(sid)).status === 400);
     });

@@ -149,3 +149,51 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class LongPolling(unittest.TestCase):
+    """socketio.Client over HTTP long polling, with and without the upgrade it makes by itself."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+        cls.addClassCleanup(cls.server.stop)
+        cls.users = cls.server.new_users("poller", 4)
+        cls.room = cls.server.new_room(cls.users)
+
+    def connect(self, user, transports):
+        client, heard = socketio.Client(reconnection=False), []
+        client.on("message", heard.append)
+        options = {"wait_timeout": DEADLINE_S, "transports": transports}
+        client.connect(self.server.url, auth={"token": user["token"]}, **options)
+        self.addCleanup(client.disconnect)
+        return client, heard
+
+    def converse(self, transports, transport):
+        pairs = [self.connect(user, transports) for user in self.users]
+        for at in range(40):
+            message = {"roomId": self.room, "content": f"안녕 {at} 🎉"}
+            ack = pairs[at % 4][0].call("send_message", message, timeout=DEADLINE_S)
+            self.assertTrue(ack["ok"], ack)
+        for client, heard in pairs:
+            until("all of it", lambda: len(heard) >= 40)
+            self.assertEqual([m["content"] for m in heard], [f"안녕 {at} 🎉" for at in range(40)])
+            self.assertEqual(client.transport(), transport)
+
+    def test_a_conversation(self):
+        self.converse(["polling"], "polling")
+
+    def test_a_conversation_that_goes_on_over_websockets(self):
+        self.converse(["polling", "websocket"], "websocket")
+
+    def test_bytes_are_refused_and_the_client_lives_on(self):
+        client, _ = self.connect(self.users[0], ["polling"])
+        message = {"roomId": self.room, "content": b"\xff\x00"}
+        ack = client.call("send_message", message, timeout=DEADLINE_S)
+        self.assertEqual((ack["ok"], ack["code"]), (False, "INVALID_REQUEST"))
+        message["content"] = "still here"
+        self.assertTrue(client.call("send_message", message, timeout=DEADLINE_S)["ok"])
+
+    def test_a_bad_token_is_refused(self):
+        with self.assertRaises(socketio.exceptions.ConnectionError):
+            self.connect({"token": "garbage"}, ["polling"])
