@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tungstenite::handshake::derive_accept_key;
 
 use super::sid::{self, Sid};
-use super::table::{Conn, Key, Polling, Transport};
+use super::table::{Conn, Key, Transport};
 use super::upgrade::{self, Verdict};
 use super::{Host, polling, websocket};
 use crate::wire::engine::{self, HandshakeError};
@@ -204,7 +204,7 @@ impl<H: Host> Door<H> {
                 return full();
             }
             let max_payload = host.engine().settings.max_payload;
-            let conn = Conn::new(Transport::Polling(Box::new(Polling::default())), state, max_payload);
+            let conn = Conn::new(Transport::Polling(Box::default()), state, max_payload);
             open_session(&mut *host, conn)
         };
         match sid {

@@ -2,8 +2,10 @@
 // sessions: every request may arrive at any worker, directly or through a round-robin nginx.
 
 import assert from "node:assert/strict";
+import { statSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
+import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { connect, connected, client, hears, refusal, say } from "./lib/clients.mjs";
 import { Nginx } from "./lib/nginx.mjs";
@@ -150,6 +152,13 @@ describe("requests at the wrong worker", () => {
         return status === 400;
       });
     }
+  });
+
+  it("go over sockets that are for the server's user alone", () => {
+    const run = path.join(server.dataDir, "run");
+    for (let worker = 0; worker < 4; worker++)
+      assert.equal(statSync(path.join(run, `worker-${worker}.sock`)).mode & 0o777, 0o600);
+    assert.equal(statSync(run).mode & 0o077, 0, "nor does anybody else look into the directory");
   });
 
   it("know no session of a worker that never was", async () => {
