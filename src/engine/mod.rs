@@ -4,16 +4,17 @@
 //! The engine knows the protocols and nothing of a chat. What is done with an event is a [`Host`]'s
 //! business; the worker is one, `examples/protocol_server.rs` another.
 //!
-//! Reading order: a connection is a row of the [`table`]. [`http`] answers requests and makes rows of
-//! them. [`websocket`] reads frames and [`polling`] payloads, both hand packets to [`packet`], which
-//! keeps the heartbeat and hands messages to [`socketio`], which keeps namespaces and puts
-//! attachments together. [`upgrade`] exchanges a session's long polling for a WebSocket. What is sent
+//! Reading order: a connection is a row of the [`table`]. [`http`] says what a request wants, the
+//! [`door`] makes a row of it or has it wait for one. [`websocket`] reads frames and [`polling`]
+//! payloads; both hand packets to [`packet`], which keeps the heartbeat and hands messages to
+//! [`socketio`], which keeps namespaces and puts attachments together. [`upgrade`] exchanges a session's long polling for a WebSocket. What is sent
 //! goes through [`Host::push`] into an [`outbox`], always as WebSocket frames: those of long polling
 //! are made into a payload only when a request fetches them, so frames can be shared by all members
 //! of a room, and an upgrade has nothing to convert, lose or reorder. [`turn`] is the loop's share.
 //!
 //! Nothing here waits: no task, timer, channel or buffer belongs to an idle WebSocket.
 
+pub mod door;
 mod host;
 pub mod http;
 mod outbox;

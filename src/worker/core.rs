@@ -23,7 +23,7 @@ use super::token::Tokens;
 use super::uplink::Uplink;
 use crate::chat::UserId;
 use crate::config::{self, Config};
-use crate::engine::http::Door;
+use crate::engine::door::Door;
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Engine, Host, Message};
 use crate::index::history::History;

@@ -48,7 +48,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use self::core::{App, Core, Counters};
 use self::relay::Relay;
 use crate::config::{self, Config};
-use crate::engine::http::Door;
+use crate::engine::door::Door;
 use crate::engine::{Engine, Settings};
 use crate::index::Reader;
 use crate::index::history::History;

@@ -29,7 +29,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::address::Held;
 use super::core::Core;
-use crate::engine::http::{Answer, Door, Wanted};
+use crate::engine::door::Door;
+use crate::engine::http::{Answer, Wanted};
 use crate::engine::sid::Sid;
 use crate::wire::engine::HandshakeError;
 use packed::Wish;

@@ -195,6 +195,32 @@ describe("requests at the wrong worker", () => {
   });
 });
 
+describe("connections counted by address", () => {
+  it("are given back after upgrades, whichever workers they went through", async () => {
+    const server = await Server.start({ workers: 4, tables: "[limits]\nconnections_per_address = 12\n" });
+    try {
+      const [user] = await newUsers(server, "counted", 1);
+      for (let round = 0; round < 15; round++) {
+        const sockets = [await connect(server, user, UPGRADE), await connect(server, user, UPGRADE)];
+        for (const socket of sockets) {
+          await until("upgraded", () => socket.io.engine.transport.name === "websocket");
+          socket.disconnect();
+        }
+        await until("they are gone", () => workersOf(server) === 0);
+      }
+      // And they were counted: as many again as are allowed is too many.
+      const held = [];
+      await until("the limit is reached", async () => {
+        held.push(await connect(server, user, UPGRADE).catch(() => null));
+        return held.includes(null) && held.length < 14;
+      });
+      held.forEach((socket) => socket?.disconnect());
+    } finally {
+      await server.stop();
+    }
+  });
+});
+
 describe("behind a round-robin nginx with kept-alive connections", () => {
   let server, nginx, users, roomId;
   before(async () => {

@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::packed::{self, Wish};
 use super::{own_peer, socket_name};
-use crate::engine::http::{Answer, Door, Entry};
+use crate::engine::door::{Door, Entry};
+use crate::engine::http::Answer;
 use crate::engine::sid::Sid;
 use crate::wire::engine::HandshakeError;
 use crate::worker::core::{App, Client, Core};
