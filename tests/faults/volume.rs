@@ -7,6 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::common::until;
+
 /// A mounted file system; unmounted when dropped.
 pub struct Volume {
     dir: TempDir,
@@ -59,9 +61,14 @@ impl Volume {
         run(Command::new("mount").args(["-o", options]).arg(self.image()).arg(self.root()));
     }
 
-    /// Unmounts it.
+    /// Unmounts it, once those who were killed have let go of it.
     pub fn unmount(&self) {
-        run(Command::new("umount").arg(self.root()));
+        until("the volume is free", || {
+            let output = Command::new("umount").arg(self.root()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() || said.contains("busy"), "{said}");
+            output.status.success().then_some(())
+        });
     }
 
     /// Writes a file until there is no space left.

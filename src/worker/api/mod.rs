@@ -64,6 +64,7 @@ impl FromRef<Rest> for App {
 pub fn router(rest: Rest) -> Router {
     let body_bytes = rest.app.config.limits.body_bytes;
     let single = DefaultBodyLimit::max(body_bytes.min(config::SINGLE_BODY_BYTES));
+    let per_address = from_fn_with_state(rest.app.clone(), address::limit);
     Router::new()
         .route("/api/auth/signup", post(accounts::signup).layer(single))
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
@@ -86,9 +87,9 @@ pub fn router(rest: Rest) -> Router {
             ApiError::from(Refusal::new(Code::MethodNotAllowed, "Method not allowed"))
         })
         .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(per_address.clone())
         .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
         // Socket.IO's clients are used to other answers about origins.
-        .route("/socket.io/", any(upgrade::socketio))
-        .layer(from_fn_with_state(rest.app.clone(), address::limit))
+        .route("/socket.io/", any(upgrade::socketio).layer(per_address))
         .with_state(rest)
 }
