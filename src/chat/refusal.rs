@@ -29,6 +29,8 @@ pub enum Code {
     OriginNotAllowed,
     /// The room can only be entered by invitation.
     RoomNotOpen,
+    /// Only an administrator may do this.
+    Forbidden,
     /// The user is in as many rooms as one may be.
     TooManyRooms,
     /// The content has more characters than allowed.
@@ -69,6 +71,7 @@ impl Code {
             Code::NotAMember => "NOT_A_MEMBER",
             Code::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
             Code::RoomNotOpen => "ROOM_NOT_OPEN",
+            Code::Forbidden => "FORBIDDEN",
             Code::TooManyRooms => "TOO_MANY_ROOMS",
             Code::ContentTooLong => "CONTENT_TOO_LONG",
             Code::RateLimited => "RATE_LIMITED",

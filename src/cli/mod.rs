@@ -4,6 +4,7 @@
 //! configuration, a port or a directory in use) and nothing was changed.
 
 mod check_config;
+pub mod compact;
 mod export;
 mod fault;
 mod import;
@@ -58,6 +59,8 @@ pub enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Read every record of a data directory and check it
     Verify(DataArgs),
+    /// Make the logs of users and rooms as short as they can be
+    Compact(DataArgs),
     /// Build everything derived from the logs anew
     Reindex(DataArgs),
     /// Take in the older JSON layout, or members of challenges from CSV or NDJSON; no server may be running
@@ -156,6 +159,7 @@ pub fn run(
         Command::Status(args) => status::run(args, environment),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
+        Command::Compact(args) => return Ok(compact::run(&args.data_dir(environment)?)),
         Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?, environment)),
         Command::Import(args) => return import::run(args, environment),
         Command::Export(args) => return export::run(args, environment),

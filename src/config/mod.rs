@@ -164,6 +164,10 @@ pub struct Storage {
     pub scrub_bytes_per_second: u64,
     /// Time from the beginning of one such reading of everything to the beginning of the next.
     pub scrub_interval: Duration,
+    /// Bytes that `users.jsonl` or `chatrooms.jsonl` must have to be compacted by itself.
+    pub compact_min_bytes: u64,
+    /// Percent of such a file that may still matter for it to be worth that.
+    pub compact_live_percent: u8,
 }
 
 /// `storage.fsync`
@@ -296,6 +300,8 @@ impl Default for Storage {
             reserve_bytes: 4 << 20,
             scrub_bytes_per_second: 1 << 20,
             scrub_interval: Duration::from_secs(24 * 3600),
+            compact_min_bytes: 64 << 20,
+            compact_live_percent: 50,
         }
     }
 }

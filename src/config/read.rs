@@ -102,6 +102,8 @@ fn storage(s: &mut Section<'_, '_>, storage: &mut Storage) {
     s.number("reserve_bytes", 0..=1 << 40, &mut storage.reserve_bytes);
     s.number("scrub_bytes_per_second", 0..=1 << 40, &mut storage.scrub_bytes_per_second);
     s.duration("scrub_interval", SECOND..=365 * DAY, &mut storage.scrub_interval);
+    s.number("compact_min_bytes", 1 << 10..=1 << 50, &mut storage.compact_min_bytes);
+    s.number("compact_live_percent", 1..=99, &mut storage.compact_live_percent);
 }
 
 fn socketio(s: &mut Section<'_, '_>, socketio: &mut SocketIo) {

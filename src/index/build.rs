@@ -15,10 +15,11 @@ use super::sealed;
 use super::store::{self, LogName, Progress, Store};
 use super::{IndexError, ReadError, schema};
 use crate::chat::OpId;
+use crate::journal::compacted::Compacted;
 use crate::journal::lines::{BlocksBack, Lines};
 use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
 use crate::journal::recover::{self, Found, From, Scan};
-use crate::journal::{self, JournalError, segment};
+use crate::journal::{self, JournalError, deletions, segment};
 
 /// Bytes at the end of a log that are read at each start even if the index has them already: the
 /// newest records are those a crash or a worn disk spoils, and recent operations are remembered.
@@ -139,7 +140,15 @@ fn usable(data_dir: &Path, last_seq: u64) -> Result<Option<Store>, BuildError> {
     for (log, name) in [(LogName::Users, journal::USERS), (LogName::Rooms, journal::ROOMS)] {
         let progress = store.progress(log)?;
         if progress.bytes > 0 && record_before(&data_dir.join(name), progress.bytes)? != Some(progress) {
-            return Err(unusable("it was made from other logs"));
+            // The log may have been compacted since: the record is the same, but in another place.
+            match record_numbered(&data_dir.join(name), progress.last)? {
+                Some(found) if (found.last, found.sum) == (progress.last, progress.sum) => {
+                    store.begin()?;
+                    store.set_progress(log, found)?;
+                    store.commit()?;
+                }
+                _ => return Err(unusable("it was made from other logs")),
+            }
         }
     }
     if store.progress(LogName::Messages)?.last > last_seq {
@@ -173,6 +182,25 @@ fn record_before(path: &Path, byte: u64) -> io::Result<Option<Progress>> {
     Ok(number.map(|last| Progress { last, bytes: byte, sum: record::sum(line) }))
 }
 
+/// The record of a number, if the log is a compacted one that has it, as progress.
+fn record_numbered(path: &Path, number: u64) -> io::Result<Option<Progress>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if Compacted::of(&file)?.is_none() {
+        return Ok(None);
+    }
+    let end = file.metadata()?.len();
+    let start = segment::find_after(&file, end, number.saturating_sub(1))?;
+    let mut lines = Lines::new(&file, start);
+    let line = lines.next_line()?.filter(|line| line.finished);
+    Ok(line.and_then(|line| {
+        let last = record::leading_number(line.bytes)?;
+        Some(Progress { last, bytes: line.end, sum: record::sum(line.bytes) })
+    }))
+}
+
 /// Builds the index anew from the logs.
 ///
 /// # Errors
@@ -201,13 +229,28 @@ fn catch_up(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<Ends,
 }
 
 fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Result<(Scan, Scan), BuildError> {
+    let (deletions, _) = deletions::read(data_dir)?;
+    store.begin()?;
+    store.apply_deletions(&deletions)?;
+    store.commit()?;
+    // What was deleted since is in the log and of no effect.
+    let (users_rev, rooms_rev) = (deletions.users_rev, deletions.rooms_rev);
     let users = catch_up_log::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
-        store.apply_user(record).map(drop)
+        if record.rev > users_rev { store.apply_user(record).map(drop) } else { Ok(()) }
     })?;
     if !store.index_names()? {
         return Err(unusable("two users have the same name"));
     }
-    let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, Store::apply_room)?;
+    let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, |store, record| {
+        if record.rev > rooms_rev { store.apply_room(record) } else { Ok(()) }
+    })?;
+    for (name, scan, last) in [(journal::USERS, users, users_rev), (journal::ROOMS, rooms, rooms_rev)] {
+        if scan.next <= last {
+            let path = data_dir.join(name);
+            let what = format!("it ends at number {}; {} knows of {last}", scan.next - 1, journal::ADMIN);
+            return Err(JournalError::Damaged { path, line: 0, byte: scan.end, what }.into());
+        }
+    }
     Ok((users, rooms))
 }
 
@@ -226,8 +269,8 @@ fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
     let mut segments = segment::list(data_dir)?;
     segments.pop();
     let mut before = store.last_file()?;
-    let done = before.map_or(0, |file| file.number);
-    segments.retain(|segment| segment.number > done);
+    let done = before.map_or(0, |file| file.number + 1).max(deletions::read(data_dir)?.0.first_file);
+    segments.retain(|segment| segment.number >= done);
     let mut report = Report::new("full files of messages", segments.len() as u64);
     for (at, segment) in segments.iter().enumerate() {
         let (mut failed, mut last) = (None, None);

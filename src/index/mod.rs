@@ -3,6 +3,7 @@
 //! One SQLite database in WAL mode, `index/index.sqlite` in the data directory: one writer (the
 //! storage writer's directory thread, [`store`]) beside any number of reading processes ([`read`]).
 //! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
+//! [`compact`] asks it what of the logs still matters.
 //!
 //! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out,
 //! [`places`] keeps it. [`history`] answers a room's messages by it, [`search`] looks for text with its
@@ -10,6 +11,7 @@
 
 pub mod build;
 pub mod bulk;
+pub mod compact;
 #[cfg(test)]
 mod fixture;
 pub mod history;

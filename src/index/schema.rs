@@ -3,7 +3,8 @@
 //! A membership stands in two tables, one ordered for each question asked of it: `memberships` by
 //! user ("my rooms", "is she in it") and `members` by room in order of joining ("who is in it").
 //! `joined` is made of the record's `rev` and the place within the record, so that an index built
-//! anew is the same as one kept from the beginning.
+//! anew is the same as one kept from the beginning. `after_seq` is the last message before it. `facts`
+//! has which deletions are in the index.
 //!
 //! Where a room's messages stand is in `room_segments`: a row for each room and file (more, where a
 //! room has many), in the order of its messages, so that any depth is one look-up away. `segments`
@@ -45,6 +46,7 @@ CREATE TABLE memberships (
   user INTEGER NOT NULL,
   room INTEGER NOT NULL,
   joined INTEGER NOT NULL,
+  after_seq INTEGER NOT NULL,
   PRIMARY KEY (user, room)
 ) WITHOUT ROWID;
 CREATE TABLE members (
@@ -83,6 +85,10 @@ CREATE TABLE progress (
   last INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   sum INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE facts (
+  name TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
 ) WITHOUT ROWID;
 ";
 

@@ -72,6 +72,13 @@ pub struct Piece {
     pub file: Option<SealedFile>,
 }
 
+impl Piece {
+    /// Number of the file, if there is anything in the piece.
+    pub fn segment(&self) -> Option<u64> {
+        self.rows.first().map(|row| row.segment).or(self.file.map(|file| file.number))
+    }
+}
+
 /// Reads a full file and hands its pieces on until `hand` answers false. `before` is the file before
 /// it; `key` finds a room, and answers `None` for one that is gone.
 ///

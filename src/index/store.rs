@@ -9,7 +9,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::{IndexError, password, schema};
 use crate::chat::UserId;
-use crate::journal::record::{Profile, RoomChange, RoomRecord, UserChange, UserRecord};
+use crate::journal;
+use crate::journal::deletions::Deletions;
+use crate::journal::record::{NOBODY, Profile, RoomChange, RoomRecord, UserChange, UserRecord};
 
 /// KiB of pages the writing connection keeps.
 const WRITER_CACHE_KIB: i64 = 8_192;
@@ -245,7 +247,55 @@ impl Store {
     pub fn last_user(&self) -> Result<UserId, IndexError> {
         let sql = "SELECT max(number) FROM users";
         let last: Option<UserId> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        Ok(last.unwrap_or(0))
+        Ok(last.unwrap_or(0).max(self.fact("last_user")?))
+    }
+
+    /// How many users there are. Takes time in proportion to that.
+    pub fn count_users(&self) -> Result<u64, IndexError> {
+        Ok(self.connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?)
+    }
+
+    /// Brings deletions into the index, within a transaction; those that are there already change
+    /// nothing.
+    pub fn apply_deletions(&self, deletions: &Deletions) -> Result<(), IndexError> {
+        if self.fact("users_deleted")? < deletions.users {
+            // Without a condition SQLite frees the pages and reads no rows.
+            self.connection.execute_batch(
+                "DELETE FROM users; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
+                 DELETE FROM room_segments; DELETE FROM gone_rooms;",
+            )?;
+            self.set_fact("users_deleted", deletions.users)?;
+            self.set_fact("last_user", deletions.last_user)?;
+        }
+        if self.fact("messages_deleted")? < deletions.upto {
+            if self.last_file()?.is_none_or(|file| file.number < deletions.first_file) {
+                self.connection
+                    .execute_batch("DELETE FROM segments; DELETE FROM room_segments; DELETE FROM times;")?;
+            } else {
+                let index = &self.connection;
+                index.execute("DELETE FROM segments WHERE number < ?1", [deletions.first_file])?;
+                index.execute("DELETE FROM room_segments WHERE segment < ?1", [deletions.first_file])?;
+                index.execute("DELETE FROM times WHERE first_seq <= ?1", [deletions.upto])?;
+            }
+            let sql = "UPDATE rooms SET last_seq = 0 WHERE last_seq BETWEEN 1 AND ?1";
+            self.connection.execute(sql, [deletions.upto])?;
+            let last = self.progress(LogName::Messages)?.last.max(deletions.upto);
+            self.set_progress(LogName::Messages, Progress { last, ..Progress::default() })?;
+            self.set_fact("messages_deleted", deletions.upto)?;
+        }
+        Ok(())
+    }
+
+    fn fact(&self, name: &str) -> Result<u64, IndexError> {
+        let sql = "SELECT value FROM facts WHERE name = ?1";
+        let found = self.connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
+        Ok(found.unwrap_or(0))
+    }
+
+    fn set_fact(&self, name: &str, value: u64) -> Result<(), IndexError> {
+        let sql = "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute(params![name, value])?;
+        Ok(())
     }
 
     /// The number of a user.
@@ -326,10 +376,10 @@ impl Store {
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
                 let values = params![record.rev, room_id, name, open, created_by, record.at];
                 self.connection.prepare_cached(sql)?.execute(values)?;
-                self.add_members(self.connection.last_insert_rowid(), record.rev, members)
+                self.add_members(self.connection.last_insert_rowid(), record, members)
             }
             RoomChange::Joined { room_id, users, .. } => match self.room(room_id)? {
-                Some(room) => self.add_members(room.key, record.rev, users),
+                Some(room) => self.add_members(room.key, record, users),
                 None => Ok(()),
             },
             RoomChange::Left { room_id, user, deleted, .. } => match self.room(room_id)? {
@@ -339,17 +389,19 @@ impl Store {
         }
     }
 
-    fn add_members(&self, room: i64, rev: u64, users: &[UserId]) -> Result<(), IndexError> {
+    fn add_members(&self, room: i64, record: &RoomRecord, users: &[UserId]) -> Result<(), IndexError> {
         let index = &self.connection;
-        let mut membership = index
-            .prepare_cached("INSERT OR IGNORE INTO memberships (user, room, joined) VALUES (?1, ?2, ?3)")?;
+        let sql = "INSERT OR IGNORE INTO memberships (user, room, joined, after_seq)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let mut membership = index.prepare_cached(sql)?;
         let mut member =
             index.prepare_cached("INSERT INTO members (room, joined, user) VALUES (?1, ?2, ?3)")?;
         let mut user_row = index.prepare_cached("UPDATE users SET rooms = rooms + 1 WHERE number = ?1")?;
-        let first = i64::try_from(rev).unwrap_or(i64::MAX >> JOINED_BITS) << JOINED_BITS;
+        let first = first_joined(record.rev);
         let mut added = 0;
-        for (joined, user) in (first..).zip(users) {
-            if membership.execute(params![user, room, joined])? == 1 {
+        // A compacted record has nobody in the places of those who have left.
+        for (joined, user) in (first..).zip(users).filter(|(_, user)| **user != NOBODY) {
+            if membership.execute(params![user, room, joined, record.after_seq])? == 1 {
                 member.execute(params![room, joined, user])?;
                 user_row.execute([user])?;
                 added += 1;
@@ -391,7 +443,20 @@ impl Store {
 /// Places within one record that `joined` has room for: more than one call may name.
 const JOINED_BITS: u32 = 18;
 
+/// The `joined` of a record's first place.
+pub(super) fn first_joined(rev: u64) -> i64 {
+    i64::try_from(rev).unwrap_or(i64::MAX >> JOINED_BITS) << JOINED_BITS
+}
+
 impl LogName {
+    /// The name of a log that is one file.
+    pub fn file(self) -> &'static str {
+        match self {
+            LogName::Users => journal::USERS,
+            _ => journal::ROOMS,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             LogName::Users => "users",

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
+use super::compacted::Compacted;
 use super::lines::Lines;
 use super::read::open;
 use super::record::{self, Message, RoomRecord};
@@ -88,18 +89,22 @@ pub struct RoomsAfter {
 }
 
 impl RoomsAfter {
-    /// Records `after + 1` to `upto`.
+    /// Records `after + 1` to `upto`; `None`: not all of them are there any more.
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn open(data_dir: &Path, after: u64, upto: u64) -> Result<RoomsAfter, JournalError> {
+    pub fn open(data_dir: &Path, after: u64, upto: u64) -> Result<Option<RoomsAfter>, JournalError> {
         let path = data_dir.join(super::ROOMS);
         if after >= upto {
-            return Ok(RoomsAfter { path, lines: None, after, upto });
+            return Ok(Some(RoomsAfter { path, lines: None, after, upto }));
         }
         let (file, end) = open(&path)?;
+        let compacted = Compacted::of(&file).map_err(JournalError::io(&path))?;
+        if compacted.is_some_and(|compacted| after < compacted.upto) {
+            return Ok(None);
+        }
         let start = segment::find_after(&file, end, after).map_err(JournalError::io(&path))?;
-        Ok(RoomsAfter { path, lines: Some(Lines::new(file, start)), after, upto })
+        Ok(Some(RoomsAfter { path, lines: Some(Lines::new(file, start)), after, upto }))
     }
 
     /// The next record.

@@ -220,8 +220,11 @@ fn is_written(path: &Path, records: &[u8], place: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "what was written in part is not in the file"))
 }
 
-/// Answers whether one write took it all.
-fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Result<bool> {
+/// Writes all of `bytes` at a place; answers whether one write took it all.
+///
+/// # Errors
+/// The disk refused; a part may be there.
+pub fn write_all(file: &mut dyn LogFile, mut bytes: &[u8], mut place: u64) -> io::Result<bool> {
     let all = bytes.len();
     let mut whole = true;
     while !bytes.is_empty() {

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::compacted::Compacted;
 use super::lines::Lines;
-use super::record::{self, BadRecord, RoomRecord, UserChange, UserRecord};
+use super::record::{self, AdminRecord, BadRecord, RoomRecord, UserChange, UserRecord};
 use super::segment::{self, Segment};
-use super::{JournalError, ROOMS, USERS};
+use super::{ADMIN, JournalError, ROOMS, USERS, deletions};
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,11 +53,19 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
         told += 1;
         tell(problem);
     };
-    let segments = segment::list(data_dir)?;
-    let mut next = 1;
+    let mut deletion = |line: &[u8]| record::decode::<AdminRecord>(line).map(|record| record.rev);
+    check_log(&data_dir.join(ADMIN), live, &mut deletion, &mut tell)?;
+    // What is wrong with it has been told; what can be read of it counts.
+    let deletions = deletions::read(data_dir).map(|(deletions, _)| deletions).unwrap_or_default();
+    let first_file = deletions.first_file.max(1);
+    let mut segments = segment::list(data_dir)?;
+    // Deleted, and about to be removed.
+    segments.retain(|segment| segment.number >= first_file);
+    let mut next = deletions.upto + 1;
     for (at, segment) in segments.iter().enumerate() {
-        let expected = Segment::at(data_dir, at as u64 + 1);
-        if at == 0 && segment.number != 1 || at > 0 && segments[at - 1].number + 1 != segment.number {
+        let expected = Segment::at(data_dir, at as u64 + first_file);
+        if at == 0 && segment.number != first_file || at > 0 && segments[at - 1].number + 1 != segment.number
+        {
             let what = format!("{} is not there", expected.path.file_name().unwrap_or_default().display());
             tell(Problem { path: segment.path.clone(), line: 1, byte: 0, what });
         }
@@ -71,9 +80,14 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
         summary.messages += good;
         summary.files += 1;
     }
+    let compacted = header(&data_dir.join(USERS));
     let (mut last, mut created) = (0, 0);
     let mut user = |line: &[u8]| {
         let record: UserRecord = record::decode(line)?;
+        if let Some(compacted) = compacted.filter(|compacted| record.rev > compacted.upto) {
+            // The latest users before may be among those that are gone.
+            last = last.max(compacted.last_user);
+        }
         let wrong = match &record.change {
             UserChange::Created(_) if record.user_id <= last => {
                 format!("user number {} behind {last}", record.user_id)
@@ -125,6 +139,7 @@ fn check_file(
     let file = File::open(path).map_err(wrap)?;
     let mut lines = Lines::new(&file, 0);
     let (mut number, mut good) = (0, 0);
+    let mut compacted: Option<Compacted> = None;
     while let Some(line) = lines.next_line().map_err(wrap)? {
         number += 1;
         let mut problem =
@@ -135,9 +150,29 @@ fn check_file(
             }
             continue;
         }
+        if number == 1 {
+            match Compacted::decode(line.bytes) {
+                Ok(header) => compacted = header,
+                Err(error) => problem(format!("the header: {error}")),
+            }
+            if compacted.is_some() {
+                continue;
+            }
+        }
+        if let Some(header) = compacted.filter(|header| line.start >= header.bytes) {
+            if line.start != header.bytes || good != header.records || next > header.upto + 1 {
+                problem(format!("{good} records before it; the header says {}", header.records));
+            }
+            next = header.upto + 1;
+            compacted = None;
+        }
         match read(line.bytes) {
             Ok(found) => {
-                if found == next {
+                let fits = match compacted {
+                    Some(header) => (next..=header.upto).contains(&found),
+                    None => found == next,
+                };
+                if fits {
                     good += 1;
                 } else {
                     problem(format!("number {found} where {next} belongs"));
@@ -150,5 +185,14 @@ fn check_file(
             }
         }
     }
+    if let Some(header) = compacted.filter(|header| good != header.records) {
+        let what = format!("{good} records in it; the header says {}", header.records);
+        tell(Problem { path: path.to_owned(), line: number + 1, byte: header.bytes, what });
+    }
     Ok((next, good))
+}
+
+/// What a log says of its compaction; one that can't be read is the main reader's to tell.
+fn header(path: &Path) -> Option<Compacted> {
+    File::open(path).ok().and_then(|file| Compacted::of(&file).ok()).flatten()
 }

@@ -37,6 +37,12 @@ pub trait Disk: Send + Sync {
     /// There is not that much space, or the directory takes no file. A part of it may be there.
     fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()>;
 
+    /// Gives a file another name in its directory, in place of what had it.
+    ///
+    /// # Errors
+    /// Both are as before.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file, if it is there.
     ///
     /// # Errors
@@ -89,6 +95,10 @@ impl Disk for RealDisk {
         let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
         posix_fallocate(&file, 0, bytes)?;
         Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -6,15 +6,19 @@
 //! reads what a worker has missed, [`check`] everything for `minitalk verify`, [`scrub`] bit by bit. [`places`] says where
 //! messages stand, [`walk`] finds that out, [`tail`] keeps it for the newest files, [`read`] reads
 //! messages by it, [`search`] looks for text. [`resume`] opens all for appending, [`undo`] makes a large
-//! addition all or nothing.
+//! addition all or nothing. [`deletions`] says what of the logs is of no effect any more, [`compacted`] how
+//! a log looks from which that was taken out.
 //!
-//! The format, byte by byte, is in `data/README.md`. Only the storage writer, and
-//! `minitalk import` in its place, opens these files for writing; any process may read them at any time, since what has been written is never changed:
-//! an unfinished last line is not yet a record.
+//! The format, byte by byte, is in `data/README.md`. Only the storage writer, and `minitalk import` and
+//! `minitalk compact` in its place, open these files for writing; any process may read them at any time,
+//! since what has been written is never changed (a compacted log is another file that takes the name): an
+//! unfinished last line is not yet a record.
 
 pub mod after;
 pub mod append;
 pub mod check;
+pub mod compacted;
+pub mod deletions;
 pub mod disk;
 pub mod lines;
 pub mod places;
@@ -39,6 +43,9 @@ pub const USERS: &str = "users.jsonl";
 
 /// File of the rooms and their membership, in the data directory.
 pub const ROOMS: &str = "chatrooms.jsonl";
+
+/// File of what administrators had deleted.
+pub const ADMIN: &str = "admin.jsonl";
 
 /// Why a log could not be read or written.
 #[derive(Debug, thiserror::Error)]

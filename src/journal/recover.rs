@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::JournalError;
 use super::append::Log;
+use super::compacted::{Compacted, HEADER_BYTES};
 use super::disk::Disk;
 use super::lines::{self, Lines};
 use super::record::{self, BadRecord};
@@ -51,11 +52,50 @@ pub struct Scan {
     pub synced: u64,
     /// Bytes behind the end that are to be cut.
     pub torn: u64,
+    /// What a compacted log says of itself.
+    pub compacted: Option<Compacted>,
 }
 
 impl Scan {
     fn nothing(from: From) -> Scan {
-        Scan { start: from.byte, end: from.byte, next: from.number, records: 0, synced: 0, torn: 0 }
+        Scan {
+            start: from.byte,
+            end: from.byte,
+            next: from.number,
+            records: 0,
+            synced: 0,
+            torn: 0,
+            compacted: None,
+        }
+    }
+
+    /// Records in the whole file.
+    pub fn in_file(&self) -> u64 {
+        match self.compacted {
+            Some(compacted) => compacted.records + (self.next - 1).saturating_sub(compacted.upto),
+            None => self.next - 1,
+        }
+    }
+
+    /// What is to be expected of the line that begins at a byte: `true` if it stands where numbers have
+    /// gaps, and which one it must then have.
+    fn expect(&mut self, start: u64, bytes: &[u8]) -> bool {
+        let Some(compacted) = self.compacted.filter(|compacted| start < compacted.bytes) else {
+            return false;
+        };
+        if let Some(number) = record::leading_number(bytes)
+            && (self.next..=compacted.upto).contains(&number)
+        {
+            self.next = number;
+        }
+        true
+    }
+
+    /// The line that ends at a byte was the last one before which numbers have gaps.
+    fn leave_gaps(&mut self, end: u64) {
+        if let Some(compacted) = self.compacted.filter(|compacted| end == compacted.bytes) {
+            self.next = compacted.upto + 1;
+        }
     }
 }
 
@@ -63,22 +103,35 @@ impl Scan {
 /// record of that number and no other.
 pub type Visit<'a> = dyn FnMut(&[u8], u64, u64) -> Result<Found, BadRecord> + 'a;
 
-/// Reads the records of a file from a given one on. A file that is not there has none.
+/// Reads the records of a file from a given one on. A file that is not there has none. The older part of
+/// a compacted log is sealed: it was durable before it got its name.
 ///
 /// # Errors
-/// The file can't be read; or it is damaged, which includes any bad line if it is `sealed`.
+/// The file can't be read; or it is damaged, which includes any bad line of what is `sealed`.
 pub fn scan(path: &Path, from: From, sealed: bool, visit: &mut Visit<'_>) -> Result<Scan, JournalError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Scan::nothing(from)),
         other => other.map_err(JournalError::io(path))?,
     };
-    let mut lines = Lines::new(&file, from.byte);
     let mut scan = Scan::nothing(from);
+    scan.compacted = match Compacted::of(&file) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(damaged(&file, path, 0, error.to_string()));
+        }
+        other => other.map_err(JournalError::io(path))?,
+    };
+    if scan.compacted.is_some() && from.byte == 0 {
+        scan.end = HEADER_BYTES as u64;
+        scan.leave_gaps(scan.end);
+    }
+    let mut lines = Lines::new(&file, scan.end);
     let mut bad: Option<String> = None;
     while let Some(line) = lines.next_line().map_err(JournalError::io(path))? {
         if bad.is_some() {
             scan.torn += line.end - line.start;
         }
+        let gaps = bad.is_none() && scan.expect(line.start, line.bytes);
+        let sealed = sealed || gaps;
         let next = if bad.is_none() { scan.next } else { 0 };
         let found = match line.finished {
             true => visit(line.bytes, line.start, next).map_err(|error| error.to_string()),
@@ -102,6 +155,7 @@ pub fn scan(path: &Path, from: From, sealed: bool, visit: &mut Visit<'_>) -> Res
                 scan.next += 1;
                 scan.records += 1;
                 scan.synced = scan.synced.max(found.synced);
+                scan.leave_gaps(line.end);
             }
             (None, other) => {
                 let what = match &other {
@@ -120,7 +174,18 @@ pub fn scan(path: &Path, from: From, sealed: bool, visit: &mut Visit<'_>) -> Res
             (Some(_), _) => {}
         }
     }
-    Ok(scan)
+    match scan.compacted {
+        Some(compacted) if scan.end < compacted.bytes => {
+            Err(damaged(&file, path, scan.end, "it ends among the records that were compacted".to_owned()))
+        }
+        Some(compacted)
+            if from.byte == 0 && scan.records + compacted.upto + 1 != scan.next + compacted.records =>
+        {
+            let what = format!("not {} records up to number {}", compacted.records, compacted.upto);
+            Err(damaged(&file, path, 0, what))
+        }
+        _ => Ok(scan),
+    }
 }
 
 /// Cuts what is torn, makes the rest durable, and opens the log for appending.

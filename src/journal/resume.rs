@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::append::Log;
+use super::compacted::{self, Compacted};
 use super::disk::Disk;
 use super::lines::{BlocksBack, Lines};
 use super::record::{self, Message};
 use super::recover::{self, Found, From, Scan};
 use super::rolling::Segments;
 use super::segment::{self, Segment};
-use super::{JournalError, ROOMS, USERS};
+use super::{ADMIN, JournalError, ROOMS, USERS, deletions};
 
 /// Judges the end of the messages without changing it: the newest file, and what it holds. Only the
 /// newest may have an unfinished end. `None`: there is no file yet.
@@ -20,14 +21,16 @@ use super::{JournalError, ROOMS, USERS};
 /// # Errors
 /// A file can't be read, or the newest is damaged.
 pub fn newest_messages(data_dir: &Path) -> Result<(Option<Segment>, Scan), JournalError> {
+    let (deletions, _) = deletions::read(data_dir)?;
     let mut listed = segment::list(data_dir)?;
+    listed.retain(|segment| segment.number >= deletions.first_file);
     let first = Segment::at(data_dir, 1);
     let newest = listed.pop();
     let path = &newest.as_ref().unwrap_or(&first).path;
     let next = match listed.last() {
         Some(before) => begins_with(before, path)?,
         // Older files may have been taken away.
-        None => first_message(path)?.unwrap_or(1),
+        None => first_message(path)?.unwrap_or(1).max(deletions.upto + 1),
     };
     let from = From { byte: 0, number: next };
     let scan = recover::scan(path, from, false, &mut |line, _, _| {
@@ -37,7 +40,7 @@ pub fn newest_messages(data_dir: &Path) -> Result<(Option<Segment>, Scan), Journ
     Ok((newest, scan))
 }
 
-/// Recovers the newest file of messages; creates the first.
+/// Recovers the newest file of messages; creates the first. Removes those that were deleted.
 ///
 /// # Errors
 /// It is damaged, or the disk refused.
@@ -46,11 +49,13 @@ pub fn messages(
     disk: &Arc<dyn Disk>,
     per_file: u64,
 ) -> Result<(Segments, Scan), JournalError> {
+    let first_file = deletions::read(data_dir)?.0.first_file.max(1);
+    segment::remove_before(data_dir, &**disk, first_file)?;
     let (newest, scan) = newest_messages(data_dir)?;
     let (number, log) = match newest {
         Some(Segment { number, path }) => (number, recover::mend(disk, path, scan)?),
         None => {
-            let Segment { number, path } = Segment::at(data_dir, 1);
+            let Segment { number, path } = Segment::at(data_dir, first_file);
             (number, Log::create(disk.clone(), path.clone()).map_err(JournalError::io(&path))?)
         }
     };
@@ -58,16 +63,28 @@ pub fn messages(
     Ok((Segments::resume(disk.clone(), dir, number, scan.records, log, per_file), scan))
 }
 
-/// Creates the logs of users and rooms where they are missing.
+/// Creates the logs of users, of rooms and of deletions where they are missing, and removes what an
+/// unfinished compaction has left.
 ///
 /// # Errors
 /// The disk refused.
 pub fn create_missing(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), JournalError> {
-    for name in [USERS, ROOMS] {
+    let mut compacted = false;
+    for name in [USERS, ROOMS, ADMIN] {
         let path: PathBuf = data_dir.join(name);
-        if !path.try_exists().map_err(JournalError::io(&path))? {
-            Log::create(disk.clone(), path.clone()).map_err(JournalError::io(&path))?;
+        let unfinished = compacted::unfinished(&path);
+        disk.remove(&unfinished).map_err(JournalError::io(&unfinished))?;
+        match File::open(&path) {
+            Ok(file) => compacted |= Compacted::of(&file).is_ok_and(|header| header.is_some()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Log::create(disk.clone(), path.clone()).map_err(JournalError::io(&path))?;
+            }
+            Err(source) => return Err(JournalError::Io { path, source }),
         }
+    }
+    if compacted {
+        // The process before may have ended between giving the name and making that durable.
+        disk.sync_dir(data_dir).map_err(JournalError::io(data_dir))?;
     }
     Ok(())
 }

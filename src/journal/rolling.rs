@@ -96,6 +96,18 @@ impl Segments {
         self.records >= self.per_file
     }
 
+    /// Sees to it that the newest file is empty; answers its number. All that was accepted is durable
+    /// then, in the files before it.
+    ///
+    /// # Errors
+    /// The disk refused; [`Segments::heal`] must succeed before the next call.
+    pub fn begin_file(&mut self) -> io::Result<u64> {
+        if self.records > 0 {
+            self.roll()?;
+        }
+        Ok(self.number)
+    }
+
     /// A full file is durable, whatever the policy, before there is a next one: so damage in any but
     /// the newest file is never an unfinished write.
     fn roll(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
+use super::disk::Disk;
 use super::lines::{self, Lines};
 use super::record;
 
@@ -50,6 +51,19 @@ pub fn list(data_dir: &Path) -> Result<Vec<Segment>, JournalError> {
     }
     segments.sort_by_key(|segment| segment.number);
     Ok(segments)
+}
+
+/// Removes the message files before one, the newest of them first.
+///
+/// # Errors
+/// The directory can't be listed or written.
+pub fn remove_before(data_dir: &Path, disk: &dyn Disk, first_file: u64) -> Result<(), JournalError> {
+    let mut removed = false;
+    for segment in list(data_dir)?.iter().rev().filter(|segment| segment.number < first_file) {
+        disk.remove(&segment.path).map_err(JournalError::io(&segment.path))?;
+        removed = true;
+    }
+    if removed { disk.sync_dir(data_dir).map_err(JournalError::io(data_dir)) } else { Ok(()) }
 }
 
 /// The number that a file's first record begins with; `None`: it has no whole line, or one that
@@ -116,8 +130,15 @@ pub fn since(mut segments: Vec<Segment>, seq: u64) -> Result<Vec<Segment>, Journ
     while low < high {
         let middle = usize::midpoint(low, high);
         let path = &segments[middle].path;
-        let file = File::open(path).map_err(JournalError::io(path))?;
-        match first_number(&file).map_err(JournalError::io(path))? {
+        let first = match File::open(path) {
+            // Deleted since the directory was listed, and with it all that are older.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+            other => {
+                let file = other.map_err(JournalError::io(path))?;
+                first_number(&file).map_err(JournalError::io(path))?
+            }
+        };
+        match first {
             Some(first) if first <= seq.saturating_add(1) => {
                 keep = middle;
                 low = middle + 1;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
 /// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,13 @@ pub enum ToWriter<'a> {
     },
     /// Tell every worker. Never stored, never answered.
     Visitors(Visitors),
+    /// Delete all messages there are when this is put in order.
+    DeleteMessages {
+        /// [`OpId::count`].
+        count: u64,
+        /// Number of the administrator who asks.
+        by: UserId,
+    },
 }
 
 /// How many connections a worker has, by address.
@@ -119,6 +126,11 @@ pub enum Change {
         room_id: String,
         /// Who enters.
         user: UserId,
+    },
+    /// Delete all users, and all rooms with them.
+    DeleteUsers {
+        /// Number of the administrator who asks.
+        by: UserId,
     },
     /// Leave a room; the last one out deletes it.
     Leave {
@@ -212,6 +224,17 @@ pub enum FromWriter<'a> {
     },
     /// A worker's news, to itself as well.
     Visitors(Visitors),
+    /// Users up to this number are no more, nor is any room that was there.
+    UsersDeleted {
+        /// The highest number among them.
+        last_user: UserId,
+    },
+    /// What the worker has missed can't be told any more: it lets all its clients go, who come back and
+    /// recover, and follows from here.
+    Afresh {
+        /// Where the published orders stand.
+        position: Position,
+    },
 }
 
 /// One durable message.
@@ -246,6 +269,13 @@ pub enum Outcome {
     Users(Vec<Result<UserId, Refusal>>),
     /// For each room of the call, in order: nothing to add, or why not.
     Rooms(Vec<Result<(), Refusal>>),
+    /// All were deleted.
+    Deleted {
+        /// How many.
+        count: u64,
+        /// When, as Unix time in milliseconds.
+        at_ms: i64,
+    },
     /// Done; nothing to add (`Invite`, `Join`, `Leave`, `SetPasswords`, `Sync`).
     Ok,
 }

@@ -3,12 +3,13 @@
 use super::core::Core;
 use super::uplink::Asker;
 use super::{commands, deliver};
-use crate::chat::{Code, Refusal};
+use crate::chat::{Code, Refusal, UserId};
 use crate::engine::Host;
 use crate::index::IndexError;
 use crate::link::codec;
 use crate::link::frame::{FromWriter, Outcome};
 use crate::wire::events;
+use crate::wire::frame::close_code;
 
 /// Reads of the link in one turn; what is left keeps the next turn from waiting.
 const READS_PER_TURN: usize = 32;
@@ -69,6 +70,17 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             }
             core.uplink.position.rev = rev;
         }
+        FromWriter::UsersDeleted { last_user } => {
+            deliver::hand_out(core);
+            let gone = |number: Option<UserId>| number.is_some_and(|number| number <= last_user);
+            let_go(core, close_code::POLICY, "user deleted", gone);
+        }
+        FromWriter::Afresh { position } => {
+            tracing::warn!("was away for too long; all clients are told to come back");
+            deliver::hand_out(core);
+            let_go(core, close_code::GOING_AWAY, "connect again", |_| true);
+            core.uplink.position = position;
+        }
         FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {
@@ -79,6 +91,15 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             if let Some(asker) = core.uplink.take(count) {
                 refused(core, asker, refusal);
             }
+        }
+    }
+}
+
+/// Closes the connections of certain users; one that has not entered the chat has none.
+fn let_go(core: &mut Core, code: u16, reason: &str, whose: impl Fn(Option<UserId>) -> bool) {
+    for key in core.engine.table.keys() {
+        if whose(core.hub.number(key.slot)) {
+            core.close(key, code, reason);
         }
     }
 }

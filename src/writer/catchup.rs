@@ -88,7 +88,10 @@ impl Reader<'_> {
     /// message it names as the last one before it.
     fn read(&self, data_dir: &Path, known: Position, upto: Position) -> Result<(), Stop> {
         let mut messages = MessagesAfter::open(data_dir, known.seq, upto.seq)?;
-        let mut rooms = RoomsAfter::open(data_dir, known.rev, upto.rev)?;
+        let Some(mut rooms) = RoomsAfter::open(data_dir, known.rev, upto.rev)? else {
+            tracing::warn!(rev = known.rev, "a worker was away for longer than changes of rooms are kept");
+            return self.send(Piece::Frame(afresh(upto)?));
+        };
         let mut batch = Batch::default();
         let mut change = rooms.next_record()?;
         while let Some((line, message)) = messages.next_message()? {
@@ -138,6 +141,16 @@ impl Reader<'_> {
         self.publisher.wake();
         Ok(())
     }
+}
+
+/// Tells a worker to begin anew.
+///
+/// # Errors
+/// None that can happen: the frame is small.
+pub fn afresh(position: Position) -> Result<Bytes, LinkError> {
+    let mut frame = Vec::new();
+    codec::encode(&FromWriter::Afresh { position }, &mut frame)?;
+    Ok(frame.into())
 }
 
 /// What workers are told of a change.

@@ -65,6 +65,8 @@ impl Step {
                 }
                 self.join(judge, op, room_id, user)
             }
+            // Comes in a step of its own, which is not made of records.
+            Change::DeleteUsers { .. } => Ok(Err(Refusal::new(Code::Internal, "Internal error"))),
             Change::Leave { room_id, user } => {
                 if judge.did(op) {
                     return Ok(Ok(Outcome::Ok));
@@ -75,16 +77,14 @@ impl Step {
     }
 
     fn create_users(&mut self, judge: &Judge<'_>, op: OpId, users: Vec<NewUser>) -> Result<Outcome, Failure> {
-        let mut done: HashMap<String, UserId> = match judge.repeats.find(LogName::Users, op) {
-            Some(byte) => repeats::read::<UserRecord>(judge.paths[0], byte, op)?
+        let mut done: HashMap<String, UserId> =
+            repeats::read::<UserRecord>(judge.paths[0], judge.repeats.find(LogName::Users, op), op)?
                 .into_iter()
                 .filter_map(|record| match record.change {
                     UserChange::Created(profile) => Some((profile.username, record.user_id)),
                     UserChange::Password(_) => None,
                 })
-                .collect(),
-            None => HashMap::new(),
-        };
+                .collect();
         let mut outcomes = Vec::with_capacity(users.len());
         for NewUser { username, password } in users {
             if let Some(number) = done.remove(&username) {
@@ -140,16 +140,14 @@ impl Step {
         creator: UserId,
         rooms: Vec<NewRoom>,
     ) -> Judged<Outcome> {
-        let done: HashSet<String> = match judge.repeats.find(LogName::Rooms, op) {
-            Some(byte) => repeats::read::<RoomRecord>(judge.paths[1], byte, op)?
+        let done: HashSet<String> =
+            repeats::read::<RoomRecord>(judge.paths[1], judge.repeats.find(LogName::Rooms, op), op)?
                 .into_iter()
                 .filter_map(|record| match record.change {
                     RoomChange::Created { room_id, .. } => Some(room_id),
                     _ => None,
                 })
-                .collect(),
-            None => HashSet::new(),
-        };
+                .collect();
         if judge.store.user(creator)?.is_none() {
             return Ok(Err(Refusal::new(Code::Unauthorized, "There is no such user")));
         }

@@ -12,13 +12,13 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::batch::{self, Answer, Batch, PeerId};
-use super::heads::HeadsIn;
+use super::heads::{HeadsIn, Sealed};
 use super::publish::{Event, Publisher};
 use super::reserve::Reserve;
 use super::sequence::{Decision, Earlier, Sequence};
 use super::status::{Part, Status};
-use super::withheld::Withheld;
-use crate::chat::{Code, OpId, Refusal};
+use super::withheld::{Withheld, code};
+use crate::chat::{Code, OpId, Refusal, UserId};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
 use crate::journal::rolling::Segments;
 use crate::journal::stamp::Stamp;
@@ -78,6 +78,8 @@ pub struct State {
     /// When accepted messages must be synced, if there are unsynced ones.
     pub sync_at: Option<Instant>,
     syncs: Vec<(PeerId, u64)>,
+    /// A deletion of messages that ends the batch: who asks on which connection, by which operation.
+    deletion: Option<(PeerId, OpId, UserId)>,
     /// When to look whether the disk takes records again; `None`: it does.
     pub probe_at: Option<Instant>,
     /// What the disk refused and may be in the file.
@@ -96,6 +98,7 @@ impl Committer {
             synced,
             sync_at: None,
             syncs: Vec::new(),
+            deletion: None,
             probe_at: None,
             withheld: None,
             closed: None,
@@ -158,7 +161,9 @@ impl Committer {
             self.heads.add(failed.is_none().then_some(&*batch), &mut syncs);
         }
         state.syncs = syncs;
+        let deletion = state.deletion.take();
         if let Some(error) = failed {
+            batch.answers.extend(deletion.map(|(peer, op, _)| not_deleted(peer, op, &error)));
             return self.give_up(batch, first, &error, state);
         }
         if last > 0 {
@@ -169,6 +174,26 @@ impl Committer {
         if !batch.is_empty() || !batch.answers.is_empty() {
             self.publisher.send(Event::Batch(batch));
         }
+        if let Some((peer, op, by)) = deletion
+            && let Err(error) = self.seal(state, peer, op, by)
+        {
+            let mut refused = Box::<Batch>::default();
+            refused.answers.push(not_deleted(peer, op, &error));
+            self.publisher.send(Event::Batch(refused));
+        }
+    }
+
+    /// Puts a deletion of messages in order: what is stored from now on is in another file.
+    fn seal(&mut self, state: &mut State, peer: PeerId, op: OpId, by: UserId) -> io::Result<()> {
+        if state.withheld.is_some() {
+            return Err(io::Error::other("the file has not been cut back yet"));
+        }
+        let begun = self.segments.heal().and_then(|()| self.segments.begin_file());
+        let first_file = begun.inspect_err(|error| self.lost_sync(error, state))?;
+        let upto = self.sequence.next() - 1;
+        (state.synced, state.sync_at) = (upto, None);
+        self.heads.seal(Sealed { peer, op, by, upto, first_file });
+        Ok(())
     }
 
     /// Takes up what waits, up to the batch's limits.
@@ -185,6 +210,9 @@ impl Committer {
                 Ok(true) => {
                     taken += 1;
                     state.rest = Some(rest);
+                    if state.deletion.is_some() {
+                        return;
+                    }
                 }
                 Ok(false) => drop(self.status.queue.fetch_sub(rest.ops.count, Ordering::Relaxed)),
                 Err(()) => {
@@ -212,6 +240,9 @@ impl Committer {
         *used += len;
         match codec::decode(body).map_err(unreadable)? {
             ToWriter::Sync { count } => state.syncs.push((*peer, count)),
+            ToWriter::DeleteMessages { count, by } => {
+                state.deletion = Some((*peer, OpId { instance: *instance, count }, by));
+            }
             ToWriter::Post { count, user, sender, room_id, content, client_id } => {
                 let id = OpId { instance: *instance, count };
                 let bytes = sender.len() + room_id.len() + content.len() + client_id.map_or(0, str::len);
@@ -288,6 +319,11 @@ impl Committer {
             self.status.set_disk(Part::Commit, None);
         }
     }
+}
+
+fn not_deleted(peer: PeerId, op: OpId, error: &io::Error) -> Answer {
+    let refusal = Refusal::new(code(error), "Nothing was deleted: the storage failed");
+    Answer { peer, count: op.count, result: Err(refusal) }
 }
 
 fn next(ops: &Receiver<Ops>) -> Option<Rest> {

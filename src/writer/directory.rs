@@ -16,6 +16,7 @@ use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
 use super::changes::Step;
 use super::commit;
+use super::compaction::{Compactor, Prepared};
 use super::heads::{self, HeadsOut};
 use super::judge::{Ends, Failure, Judge};
 use super::publish::{Event, Publisher};
@@ -31,8 +32,9 @@ use crate::index::build::{self, BuildError};
 use crate::index::sealed::Piece;
 use crate::index::store::{LogName, Progress, Store};
 use crate::journal::append::Log;
+use crate::journal::deletions::Deletions;
+use crate::journal::disk::Disk;
 use crate::journal::record;
-use crate::journal::{ROOMS, USERS};
 use crate::link::frame::{Change, Outcome};
 
 /// Longest time between the publication of a message and its room's `last_seq` in the index.
@@ -87,6 +89,20 @@ pub struct Directory {
     pub reserve: Arc<Reserve>,
     /// What operators see.
     pub status: Arc<Status>,
+    /// `admin.jsonl`
+    pub admin: Log,
+    /// Its last record.
+    pub admin_rev: u64,
+    /// What it says.
+    pub deletions: Deletions,
+    /// The disk that all logs are on.
+    pub disk: Arc<dyn Disk>,
+    /// A compacted log may not keep its name over a loss of power yet.
+    pub unsynced_name: bool,
+    /// Records of users and of rooms that are no longer in the files.
+    pub gone: [u64; 2],
+    /// Makes the logs shorter.
+    pub compactor: Compactor,
 }
 
 /// How the thread is between steps.
@@ -95,6 +111,10 @@ pub struct State {
     woken: Receiver<()>,
     /// Asked and not taken up: it repeats something.
     held: Option<Asked>,
+    /// Says that a log was compacted.
+    compacted: Receiver<Prepared>,
+    /// What it said.
+    prepared: Option<Prepared>,
     heads_at: Option<Instant>,
     /// When to look whether the disk takes changes again; `None`: it does.
     pub probe_at: Option<Instant>,
@@ -127,6 +147,7 @@ impl State {
                 // The commit thread is gone, which ends after those that ask.
                 Err(_) => return (self.asked.try_recv().ok(), !self.asked.is_empty()),
             },
+            recv(self.compacted) -> prepared => self.prepared = prepared.ok(),
             recv(self.asked) -> first => match first {
                 Ok(first) => return (Some(first), true),
                 Err(_) => self.asked = never(),
@@ -155,6 +176,8 @@ impl Directory {
             asked,
             woken,
             held: None,
+            compacted: self.compactor.heard.clone(),
+            prepared: None,
             heads_at: None,
             probe_at: None,
             waiting: Waiting::default(),
@@ -166,6 +189,7 @@ impl Directory {
         if self.reserve.is_released() || self.heads_behind {
             self.probe(&mut state)?;
         }
+        self.compactor.consider([self.users.end(), self.rooms.end()]);
         let mut open = true;
         while open || state.held.is_some() {
             let again = if state.probe_at.is_none() { state.waiting.pop_repeat() } else { None };
@@ -180,6 +204,9 @@ impl Directory {
             if let Some(first) = first {
                 self.step(first, &mut state)?;
             }
+            if let Some(prepared) = state.prepared.take() {
+                self.hear(prepared);
+            }
             let now = Instant::now();
             if state.probe_at.is_some_and(|when| when <= now) || (!open && state.probe_at.is_some()) {
                 self.probe(&mut state)?;
@@ -191,11 +218,14 @@ impl Directory {
                 self.put_places(&mut state)?;
             }
         }
+        self.compactor.stop();
         Ok(())
     }
 
     /// A little of what nobody waits for: places of messages, and rows of rooms that are gone.
     fn put_places(&self, state: &mut State) -> Result<(), IndexError> {
+        // What was found in files that were deleted since is of no use.
+        state.piece.take_if(|piece| piece.segment().is_some_and(|number| number < self.deletions.first_file));
         let done = match &mut state.piece {
             Some(piece) => self.store.put_places(piece, PLACES_SLICE).map(|whole| {
                 if whole {
@@ -225,6 +255,15 @@ impl Directory {
         let mut repeat = None;
         let mut next = Some(first);
         while let Some(asked) = next {
+            if let Change::DeleteUsers { by } = asked.change {
+                // By itself: it is decided by another log than the rest.
+                if taken.is_empty() {
+                    self.status.queue.fetch_sub(1, Ordering::Relaxed);
+                    return self.delete_users(&asked, by);
+                }
+                state.held = Some(asked);
+                break;
+            }
             let done = self.repeats.knows(asked.op);
             if !ops.insert(asked.op) || (done && !taken.is_empty()) {
                 state.held = Some(asked);
@@ -266,6 +305,7 @@ impl Directory {
 
     /// Everything of a step that may fail.
     fn work(&mut self, step: &mut Step, taken: Vec<Asked>) -> Result<Vec<Result<Outcome, Refusal>>, Failure> {
+        self.settle()?;
         self.store.begin()?;
         let judge = Judge {
             store: &self.store,
@@ -317,6 +357,7 @@ impl Directory {
         let mut waiting = self.heads.take();
         state.heads_at = None;
         let syncs = std::mem::take(&mut waiting.syncs);
+        let sealed = std::mem::take(&mut waiting.sealed);
         let mut written = self.write_heads(&waiting);
         if let Err(error) = written {
             self.store.rollback()?;
@@ -333,6 +374,9 @@ impl Directory {
         }
         // Who only wants to read is served also from an index that the disk lets fall behind.
         self.answer(&syncs, &Ok(Outcome::Ok));
+        for sealed in &sealed {
+            self.delete_messages(sealed)?;
+        }
         Ok(())
     }
 
@@ -376,10 +420,9 @@ impl Directory {
             state.gone = true;
             state.places_at.get_or_insert_with(Instant::now);
         }
-        self.status.rev.store(self.ends.rooms, Ordering::Relaxed);
+        self.report_files();
+        self.compactor.consider([self.users.end(), self.rooms.end()]);
         self.status.changes.fetch_add(step.places.len() as u64, Ordering::Relaxed);
-        self.status.set_file(USERS, self.ends.users, self.users.end());
-        self.status.set_file(ROOMS, self.ends.rooms, self.rooms.end());
     }
 }
 
@@ -390,7 +433,7 @@ fn entries(change: &Change) -> usize {
         Change::SetPasswords(passwords) => passwords.len(),
         Change::CreateRooms { rooms, .. } => rooms.iter().map(|room| 1 + room.participants.len()).sum(),
         Change::Invite { participants, .. } => participants.len(),
-        Change::Join { .. } | Change::Leave { .. } => 1,
+        Change::Join { .. } | Change::Leave { .. } | Change::DeleteUsers { .. } => 1,
     }
 }
 

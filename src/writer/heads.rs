@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::batch::{Batch, PeerId};
+use crate::chat::{OpId, UserId};
 use crate::config::HEADS;
 
 /// What is waiting.
@@ -26,6 +27,23 @@ pub struct Waiting {
     pub last: u64,
     /// Whom to tell that the index shows all this. Bounded by what workers may leave unanswered.
     pub syncs: Vec<(PeerId, u64)>,
+    /// Deletions of messages that are asked for.
+    pub sealed: Vec<Sealed>,
+}
+
+/// A deletion of messages, put in order: all that was stored before it is in files before a new one.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealed {
+    /// The connection it came on.
+    pub peer: PeerId,
+    /// The operation.
+    pub op: OpId,
+    /// Who asks.
+    pub by: UserId,
+    /// The last message before it.
+    pub upto: u64,
+    /// Number of the new file.
+    pub first_file: u64,
 }
 
 impl Waiting {
@@ -79,11 +97,20 @@ impl HeadsIn {
     }
 }
 
+impl HeadsIn {
+    /// Adds a deletion of messages, behind what was added before.
+    pub fn seal(&self, sealed: Sealed) {
+        self.table.lock().sealed.push(sealed);
+        // Full: it has been woken and has not looked yet.
+        let _ = self.wake.try_send(());
+    }
+}
+
 impl HeadsOut {
     /// Whether somebody waits for an answer, or the table fills up.
     pub fn is_urgent(&self) -> bool {
         let waiting = self.table.lock();
-        !waiting.syncs.is_empty() || waiting.rooms.len() >= HEADS / 2
+        !waiting.syncs.is_empty() || !waiting.sealed.is_empty() || waiting.rooms.len() >= HEADS / 2
     }
 
     /// Takes all there is.

@@ -62,7 +62,7 @@ pub type Judged<T> = Result<Result<T, Refusal>, Failure>;
 impl Judge<'_> {
     /// Whether a change of rooms was done before. For those that write one record or none.
     pub fn did(&self, op: OpId) -> bool {
-        self.repeats.find(LogName::Rooms, op).is_some()
+        !self.repeats.find(LogName::Rooms, op).is_empty()
     }
 
     pub fn room(&self, room_id: &str) -> Judged<RoomState> {

@@ -13,6 +13,9 @@
 //! | [`undone`] | | what it does while the disk refuses |
 //! | [`reserve`] | | space for the time when the disk is full |
 //! | [`indexer`] | one | finds out where messages stand in full files |
+//! | [`deleting`] | | the same thread: deletions of everything |
+//! | [`compaction`] | one, at times | writes a shorter log beside a long one |
+//! | [`successor`] | | the directory thread: puts it in the long one's place |
 //! | [`judge`] | | says what may be |
 //! | [`changes`] | | makes records of what may be |
 //! | [`publish`] | one | tells all workers, in one order |
@@ -32,6 +35,8 @@ mod batch;
 mod catchup;
 mod changes;
 mod commit;
+mod compaction;
+mod deleting;
 mod directory;
 mod error;
 mod heads;
@@ -50,6 +55,7 @@ pub mod sequence;
 mod slots;
 mod start;
 mod status;
+mod successor;
 mod undone;
 mod withheld;
 
@@ -67,6 +73,7 @@ use parking_lot::FairMutex;
 pub use self::error::WriterError;
 
 use self::commit::Committer;
+use self::compaction::Compactor;
 use self::directory::Directory;
 use self::indexer::Indexer;
 use self::publish::{Event, Publisher, Publishing};
@@ -123,7 +130,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let reserve = Arc::new(Reserve::new(disk.clone(), &data_dir, storage.reserve_bytes));
     let recovered = start::recover(&data_dir, &disk, &storage, &reserve)?;
     let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
-    let status = Arc::new(Status::new(&data_dir, position.seq, position.rev, recovered.files));
+    let deletions = recovered.deletions;
+    let status = Arc::new(Status::new(&data_dir, position.seq, position.rev, recovered.files, &deletions));
     recovered.damage.iter().for_each(|problem| status.note_damage(problem));
     let (publishing, publisher, used) = Publishing::new(data_dir.clone(), position, status.clone())?;
     let (heads, taken, woken) = heads::table();
@@ -135,6 +143,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let fsync = storage.fsync;
     let (scrubbing, ends) = bounded(0);
     let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends);
+    let compactor = Compactor::new(data_dir.clone(), disk.clone(), &storage, status.clone());
     let committer = Committer {
         segments: recovered.segments,
         sequence: recovered.sequence,
@@ -162,6 +171,13 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         publisher: publisher.clone(),
         reserve,
         status: status.clone(),
+        admin: recovered.admin,
+        admin_rev: recovered.admin_rev,
+        deletions,
+        disk,
+        unsynced_name: false,
+        gone: recovered.gone,
+        compactor,
     };
     let (stop, stopped) = UnixStream::pair()?;
     let commit = Arc::new(FairMutex::new(commit));

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use super::catchup::{self, RoomFrames};
 use super::outbox::Outbox;
 use super::peer::Peer;
 use super::status::Status;
+use crate::chat::UserId;
 use crate::config::PUBLISH_QUEUE_BYTES;
 use crate::link::codec;
 use crate::link::frame::{FromWriter, Position};
@@ -46,6 +48,8 @@ pub enum Event {
     Batch(Box<Batch>),
     /// Durable changes of rooms, and answers behind them.
     Changes(RoomFrames, u64, Vec<Answer>),
+    /// Users up to this number are gone, with all rooms.
+    UsersDeleted(UserId),
     /// A frame for all that is not stored.
     Ephemeral(Bytes),
     /// Nothing more will come.
@@ -180,6 +184,13 @@ impl Publishing {
                 self.position.rev = rev;
                 self.answer(&answers);
             }
+            Event::UsersDeleted(last_user) => {
+                let mut frame = Vec::new();
+                match codec::encode(&FromWriter::UsersDeleted { last_user }, &mut frame) {
+                    Ok(()) => self.broadcast(&frame.into()),
+                    Err(error) => tracing::error!(%error, "cannot publish a deletion"),
+                }
+            }
             Event::Ephemeral(frame) => self.broadcast(&frame),
             Event::Stop => {}
         }
@@ -235,7 +246,17 @@ impl Publishing {
             tracing::error!(%error, "cannot welcome a worker");
         }
         let upto = self.position;
-        let missed = known.filter(|known| known.seq < upto.seq || known.rev < upto.rev);
+        let deleted = self.status.deleted_upto.load(Ordering::Acquire).min(upto.seq);
+        let mut missed = known
+            .map(|known| Position { seq: known.seq.max(deleted), ..known })
+            .filter(|known| known.seq < upto.seq || known.rev < upto.rev);
+        if known.is_some_and(|known| known.rev < self.status.afresh.load(Ordering::Acquire)) {
+            missed = None;
+            match catchup::afresh(upto) {
+                Ok(frame) => outbox.push(frame),
+                Err(error) => tracing::error!(%error, "cannot tell a worker to begin anew"),
+            }
+        }
         let pieces = missed.map(|known| {
             tracing::info!(peer = id, messages = upto.seq.saturating_sub(known.seq), "a worker is back");
             catchup::start(self.publisher.clone(), &self.data_dir, known, upto)
@@ -245,7 +266,7 @@ impl Publishing {
     }
 
     fn count(&self) {
-        self.status.peers.store(self.peers.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.status.peers.store(self.peers.len() as u64, Ordering::Relaxed);
     }
 
     fn remove(&mut self, id: PeerId) {

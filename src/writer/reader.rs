@@ -30,11 +30,13 @@ pub const OPS_PER_HAND_OVER: usize = 256;
 /// First byte of a `Post`'s body, and of a `Sync`'s: what postcard makes of their places in the enum.
 const POST: u8 = 1;
 const SYNC: u8 = 3;
+/// The same of `DeleteMessages`.
+const DELETE: u8 = 6;
 
 /// Where operations go.
 #[derive(Clone)]
 pub struct Outlets {
-    /// `Post` and `Sync`. Locked for a hand-over: when the queue is full, those who wait come in
+    /// `Post`, `Sync` and `DeleteMessages`. Locked for a hand-over: when the queue is full, those who wait come in
     /// turn, where the channel alone would let a busy worker pass the others by for long.
     pub commit: Arc<FairMutex<Sender<Ops>>>,
     /// `Change`.
@@ -101,7 +103,7 @@ impl Reader {
         // Frames for the commit thread that are not yet handed over.
         let (mut from, mut count) = (0, 0);
         while let Some((body, len)) = codec::split(&bytes[used..])? {
-            let for_commit = matches!(body.first(), Some(&(POST | SYNC)));
+            let for_commit = matches!(body.first(), Some(&(POST | SYNC | DELETE)));
             if !for_commit || count == OPS_PER_HAND_OVER {
                 self.hand_over(&bytes[from..used], count)?;
                 (from, count) = (used, 0);
@@ -161,7 +163,7 @@ impl Reader {
                 // A lost one would be wrong for long: in order, and waited for.
                 self.outlets.publisher.send(Event::Ephemeral(frame.into()));
             }
-            ToWriter::Post { .. } | ToWriter::Sync { .. } => {
+            ToWriter::Post { .. } | ToWriter::Sync { .. } | ToWriter::DeleteMessages { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));
             }
         }
@@ -216,7 +218,8 @@ mod tests {
             ToWriter::Post { count: 1, user: 1, sender: "a", room_id: "r", content: "c", client_id: None };
         assert_eq!(body(&post), POST);
         assert_eq!(body(&ToWriter::Sync { count: 1 }), SYNC);
+        assert_eq!(body(&ToWriter::DeleteMessages { count: 1, by: 1 }), DELETE);
         let typing = ToWriter::Typing { room_id: "r", user: 1, username: "a" };
-        assert!(![POST, SYNC].contains(&body(&typing)));
+        assert!(![POST, SYNC, DELETE].contains(&body(&typing)));
     }
 }

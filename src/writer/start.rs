@@ -15,10 +15,11 @@ use crate::index::build::{self, BuildError};
 use crate::index::store::Store;
 use crate::journal::append::Log;
 use crate::journal::check::Problem;
+use crate::journal::deletions::{self, Deletions};
 use crate::journal::disk::Disk;
 use crate::journal::recover::{self, Scan};
 use crate::journal::rolling::Segments;
-use crate::journal::{JournalError, ROOMS, USERS, resume, segment, undo};
+use crate::journal::{ADMIN, JournalError, ROOMS, USERS, resume, segment, undo};
 
 /// Everything that the writer's threads begin with.
 pub struct Recovered {
@@ -38,6 +39,14 @@ pub struct Recovered {
     pub store: Store,
     /// The newest messages of rooms are not in step: the disk was full.
     pub heads_behind: bool,
+    /// Deletions.
+    pub admin: Log,
+    /// The last of them.
+    pub admin_rev: u64,
+    /// What they deleted.
+    pub deletions: Deletions,
+    /// Records of users and of rooms that are no longer in the files.
+    pub gone: [u64; 2],
     /// The files, for reports.
     pub files: Vec<FileState>,
     /// What is wrong with full ones, as far as they were read.
@@ -70,25 +79,44 @@ pub fn recover(
 
 fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Result<Recovered, BuildError> {
     undo::undo(data_dir)?;
+    resume::create_missing(data_dir, disk)?;
+    let (deletions, admin) = deletions::read(data_dir)?;
+    let admin_rev = admin.next - 1;
+    let admin = recover::mend(disk, data_dir.join(ADMIN), admin)?;
     let (segments, scan) = resume::messages(data_dir, disk, storage.messages_per_file)?;
     let last = scan.next - 1;
     let mut damage = Vec::new();
     let sequence = remember::remember(data_dir, last, storage.dedup_window_messages, &mut damage)?;
-    resume::create_missing(data_dir, disk)?;
     let mut repeats = Repeats::default();
     let (store, read) = build::open(data_dir, last, &mut |log, op, byte| repeats.add(log, op, byte))?;
     let mut files = vec![state(USERS, read.users), state(ROOMS, read.rooms)];
     files.append(&mut message_files(data_dir, &segments, scan)?);
+    let gone = [read.users, read.rooms].map(|scan| scan.next - 1 - scan.in_file());
     let users = recover::mend(disk, data_dir.join(USERS), read.users)?;
     let rooms = recover::mend(disk, data_dir.join(ROOMS), read.rooms)?;
     let ends =
         judge::Ends { users: read.users.next - 1, rooms: read.rooms.next - 1, last_user: store.last_user()? };
     let heads_behind = read.heads_behind;
-    Ok(Recovered { heads_behind, segments, sequence, users, rooms, ends, repeats, store, files, damage })
+    Ok(Recovered {
+        heads_behind,
+        segments,
+        sequence,
+        users,
+        rooms,
+        ends,
+        repeats,
+        store,
+        admin,
+        admin_rev,
+        deletions,
+        gone,
+        files,
+        damage,
+    })
 }
 
 fn state(name: &str, scan: Scan) -> FileState {
-    FileState { name: name.to_owned(), records: scan.next - 1, bytes: scan.end }
+    FileState { name: name.to_owned(), records: scan.in_file(), bytes: scan.end }
 }
 
 /// The newest files of messages and what they hold; the counts of full ones follow from where the

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::reserve;
 use crate::journal::check::Problem;
+use crate::journal::deletions::Deletions;
+use crate::journal::segment::Segment;
 
 /// Message files named in a report, at most: the newest.
 pub const FILES_NAMED: usize = 16;
@@ -32,6 +34,10 @@ pub struct Status {
     pub queue: AtomicU64,
     /// Connections of workers.
     pub peers: AtomicU64,
+    /// A worker that has followed changes of rooms to less than this must begin anew.
+    pub afresh: AtomicU64,
+    /// The last message that was deleted with all before it; 0: none was.
+    pub deleted_upto: AtomicU64,
     data_dir: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
@@ -41,6 +47,7 @@ struct State {
     /// What is wrong with each of the two parts that write, if anything.
     disk: [Option<String>; 2],
     files: Vec<FileState>,
+    compaction: Compaction,
     /// The first fault of each damaged file.
     damage: Vec<Problem>,
     /// The log that is being read for damage, and how far.
@@ -60,6 +67,45 @@ pub struct FileState {
     pub bytes: u64,
 }
 
+/// The latest compaction of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    log: &'static str,
+    state: &'static str,
+    /// Bytes of the log that are done, or that it had.
+    before: u64,
+    /// Bytes of it in all, or that it has now.
+    after: u64,
+    error: Option<String>,
+}
+
+impl Compaction {
+    /// Under way: so many of the log's bytes are done.
+    pub fn running(log: &'static str, done: u64, bytes: u64) -> Compaction {
+        Compaction { log, state: "running", before: done, after: bytes, error: None }
+    }
+
+    /// The log had so many bytes and has so many now.
+    pub fn done(log: &'static str, before: u64, after: u64) -> Compaction {
+        Compaction { log, state: "done", before, after, error: None }
+    }
+
+    /// The log is as it was.
+    pub fn failed(log: &'static str, error: String) -> Compaction {
+        Compaction { log, state: "failed", before: 0, after: 0, error: Some(error) }
+    }
+
+    fn report(&self) -> Value {
+        let Compaction { log, state, before, after, error } = self;
+        match *state {
+            "" => json!({"state": "none"}),
+            "running" => json!({"state": state, "log": log, "bytes_done": before, "bytes": after}),
+            "done" => json!({"state": state, "log": log, "bytes_before": before, "bytes_after": after}),
+            _ => json!({"state": state, "log": log, "error": error}),
+        }
+    }
+}
+
 /// The two that write to disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
@@ -72,9 +118,15 @@ pub enum Part {
 impl Status {
     /// Everything in order, nothing done yet. The first two of `files` are users and rooms, the rest
     /// messages, oldest first.
-    pub fn new(data_dir: &Path, seq: u64, rev: u64, files: Vec<FileState>) -> Status {
-        let scrub = (String::new(), 0);
-        let state = State { disk: [None, None], files, damage: Vec::new(), scrub, version: 0 };
+    pub fn new(data_dir: &Path, seq: u64, rev: u64, files: Vec<FileState>, deletions: &Deletions) -> Status {
+        let state = State {
+            disk: [None, None],
+            files,
+            compaction: Compaction::default(),
+            damage: Vec::new(),
+            scrub: (String::new(), 0),
+            version: 0,
+        };
         Status {
             data_dir: data_dir.to_owned(),
             seq: AtomicU64::new(seq),
@@ -84,6 +136,8 @@ impl Status {
             changes: AtomicU64::new(0),
             queue: AtomicU64::new(0),
             peers: AtomicU64::new(0),
+            afresh: AtomicU64::new(if deletions.users > 0 { deletions.rooms_rev + 1 } else { 0 }),
+            deleted_upto: AtomicU64::new(deletions.upto),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -149,6 +203,20 @@ impl Status {
         }
     }
 
+    /// Notes how the compaction of a log goes.
+    pub fn set_compaction(&self, compaction: Compaction) {
+        self.state.lock().compaction = compaction;
+    }
+
+    /// Names message files before a number no longer.
+    pub fn forget_messages_before(&self, first_file: u64) {
+        let mut place = 0;
+        self.state.lock().files.retain(|file| {
+            place += 1;
+            place <= 2 || Segment::number_of(&file.name).is_some_and(|number| number >= first_file)
+        });
+    }
+
     /// Waits until something an operator watches has changed since `version`, or time has passed;
     /// answers the version now.
     pub fn wait(&self, version: u64, at_most: Duration) -> u64 {
@@ -194,6 +262,7 @@ impl Status {
             "files": files,
             "damage": state.damage.iter().map(damage).collect::<Vec<_>>(),
             "scrub": {"file": state.scrub.0, "byte": state.scrub.1},
+            "compaction": state.compaction.report(),
         })
     }
 }

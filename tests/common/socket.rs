@@ -72,6 +72,17 @@ impl Socket {
         }
     }
 
+    /// The next packet that is no ping; `None`: the server has closed the connection.
+    pub fn try_next(&mut self) -> Option<String> {
+        loop {
+            match self.0.read() {
+                Ok(Message::Text(text)) if text.as_str() == "2" => self.send("3"),
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+                _ => return None,
+            }
+        }
+    }
+
     /// Sends messages `from..to` to a room, all at once, and answers their acks in order of arrival.
     /// The number of a message is its content.
     pub fn say_many(&mut self, room_id: &str, from: u32, to: u32) -> Vec<Value> {

@@ -31,6 +31,8 @@ pub enum Fault {
     Open(io::ErrorKind),
     /// Refuse to make a file.
     Create(io::ErrorKind),
+    /// Refuse to give a file another name.
+    Rename(io::ErrorKind),
 }
 
 #[derive(Default)]
@@ -40,6 +42,10 @@ struct State {
     durable: HashMap<PathBuf, Vec<u8>>,
     /// Names that survive.
     named: HashSet<PathBuf>,
+    /// Names given to other files since the last sync of their directory, in order.
+    renamed: Vec<(PathBuf, PathBuf)>,
+    /// Files removed since then.
+    removed: Vec<PathBuf>,
     syncs: usize,
 }
 
@@ -140,15 +146,36 @@ impl Disk for BadDisk {
         }
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         for entry in fs::read_dir(dir)? {
             state.named.insert(entry?.path());
         }
+        // A name given away or taken in place of another's is durable now as well.
+        for (from, to) in std::mem::take(&mut state.renamed) {
+            state.named.remove(&from);
+            if let Some(bytes) = state.durable.remove(&from) {
+                state.durable.insert(to, bytes);
+            }
+        }
+        for gone in std::mem::take(&mut state.removed) {
+            state.named.remove(&gone);
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if let Some(Fault::Rename(kind)) = self.strike(from, |fault| matches!(fault, Fault::Rename(_))) {
+            return Err(kind.into());
+        }
+        RealDisk.rename(from, to)?;
+        self.0.lock().unwrap().renamed.push((from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)?;
+        self.0.lock().unwrap().removed.push(path.to_owned());
         Ok(())
     }
 }

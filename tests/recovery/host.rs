@@ -45,11 +45,20 @@ impl Host {
 
     /// A writer on what is in a directory.
     pub fn started_on(files: &Path) -> Host {
-        let mut host = Host::new();
-        for entry in fs::read_dir(files).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), host.path(entry.file_name().to_str().unwrap())).unwrap();
-        }
+        let mut host = Host::of_copy(files);
         host.start().unwrap();
+        host
+    }
+
+    /// The files of a directory, no writer yet.
+    pub fn of_copy(dir: &Path) -> Host {
+        let host = Host::new();
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, host.path(path.file_name().unwrap().to_str().unwrap())).unwrap();
+            }
+        }
         host
     }
 
@@ -171,6 +180,8 @@ pub enum Heard {
     Visitors(u16),
     Done(u64, Outcome),
     Refused(u64, Refusal),
+    UsersDeleted(UserId),
+    Afresh(Position),
 }
 
 /// The other end of a writer's connection.
@@ -347,5 +358,7 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
         FromWriter::Visitors(news) => vec![Heard::Visitors(news.worker)],
         FromWriter::Done { count, outcome } => vec![Heard::Done(count, outcome)],
         FromWriter::Refused { count, refusal } => vec![Heard::Refused(count, refusal)],
+        FromWriter::UsersDeleted { last_user } => vec![Heard::UsersDeleted(last_user)],
+        FromWriter::Afresh { position } => vec![Heard::Afresh(position)],
     }
 }

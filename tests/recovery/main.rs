@@ -20,7 +20,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod bad_disk;
+mod compaction;
 mod damage;
+mod deleting;
 mod derived;
 mod failing;
 mod host;
@@ -31,3 +33,4 @@ mod power;
 mod sweep;
 mod torn;
 mod withheld;
+mod witness;

@@ -141,6 +141,9 @@ impl<'de> Deserialize<'de> for UserRecord {
     }
 }
 
+/// Stands in a compacted record in the place of a member who has left: no user has this number.
+pub const NOBODY: UserId = 0;
+
 /// A line of `chatrooms.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

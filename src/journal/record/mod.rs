@@ -1,14 +1,16 @@
 //! One line of a log: a JSON object that ends in the checksum of everything before it.
 //!
-//! Here is what all lines have in common; [`message`] and [`event`] are the three kinds. Encoding
+//! Here is what all lines have in common; [`message`], [`event`] and [`admin`] are the kinds. Encoding
 //! writes into the batch's buffer and allocates nothing for a message. Decoding checks the sum
 //! first, then reads the JSON, so whatever it answers is what was once written.
 
+mod admin;
 mod event;
 mod message;
 mod text;
 
-pub use event::{Profile, Record, RoomChange, RoomRecord, UserChange, UserRecord, decode, encode};
+pub use admin::{AdminRecord, Deletion};
+pub use event::{NOBODY, Profile, Record, RoomChange, RoomRecord, UserChange, UserRecord, decode, encode};
 pub use message::{Imported, Message, client_fields, content_of, decode_message, encode_message, room_of};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,9 @@ const CRC_KEY: &[u8] = b",\"crc\":\"";
 
 /// Bytes of a line from [`CRC_KEY`] to its end, without the line feed.
 const TAIL: usize = CRC_KEY.len() + 8 + 2;
+
+/// The same with the line feed.
+pub(super) const TAIL_BYTES: usize = TAIL + 1;
 
 /// Why a line is not a record.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +41,7 @@ pub enum BadRecord {
 }
 
 /// Appends the sum of what stands behind `start`, and ends the line.
-fn seal(out: &mut Vec<u8>, start: usize) {
+pub(super) fn seal(out: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(&out[start..]);
     out.extend_from_slice(CRC_KEY);
     out.extend_from_slice(&hex(u64::from(crc)).as_bytes()[8..]);
@@ -71,7 +76,7 @@ pub fn sum(line: &[u8]) -> u32 {
     digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-fn read_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, BadRecord> {
+pub(super) fn read_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, BadRecord> {
     serde_json::from_slice(line).map_err(|error| BadRecord::Fields(error.to_string()))
 }
 

@@ -67,7 +67,9 @@ fn status(code: Code) -> StatusCode {
         | Code::ContentTooLong
         | Code::UnknownEvent => StatusCode::BAD_REQUEST,
         Code::Unauthorized | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
-        Code::NotAMember | Code::RoomNotOpen | Code::OriginNotAllowed => StatusCode::FORBIDDEN,
+        Code::NotAMember | Code::RoomNotOpen | Code::OriginNotAllowed | Code::Forbidden => {
+            StatusCode::FORBIDDEN
+        }
         Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,
@@ -118,7 +120,8 @@ pub async fn sync(app: &App) -> Result<(), ApiError> {
     call(app, |count| ToWriter::Sync { count }).await.map(|_| ())
 }
 
-async fn call(app: &App, frame: impl FnOnce(u64) -> ToWriter<'static>) -> Result<Outcome, ApiError> {
+/// Has the storage writer do something, and waits for it.
+pub async fn call(app: &App, frame: impl FnOnce(u64) -> ToWriter<'static>) -> Result<Outcome, ApiError> {
     let (reply, answer) = oneshot::channel();
     app.core.lock().uplink.submit(Asker::Call(reply), frame)?;
     app.wake.notify_one();

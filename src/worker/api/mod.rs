@@ -3,6 +3,7 @@
 //! [`caller`] says who asks, [`answer`] how refusals look; each other file is one group of calls.
 
 mod accounts;
+mod admin;
 pub mod answer;
 mod body;
 pub mod caller;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use tokio::sync::watch;
 
 use super::address;
@@ -70,6 +71,8 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
         .route("/api/auth/login", post(accounts::login).layer(single))
         .route("/api/auth/login-batch", post(accounts::login_batch))
+        .route("/api/auth/delete-all-users", delete(admin::delete_all_users).layer(single))
+        .route("/api/messages/delete-all", delete(admin::delete_all_messages).layer(single))
         .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))
         .route("/api/chatrooms-batch", post(new_rooms::create_batch))
         .route("/api/chatrooms/{room_id}/invite", post(rooms::invite))
