@@ -71,12 +71,14 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.uplink.position.rev = rev;
         }
         FromWriter::UsersDeleted { last_user } => {
+            core.names.forget();
             deliver::hand_out(core);
             let gone = |number: Option<UserId>| number.is_some_and(|number| number <= last_user);
             let_go(core, close_code::POLICY, "user deleted", gone);
         }
         FromWriter::Afresh { position } => {
             tracing::warn!("was away for too long; all clients are told to come back");
+            core.names.forget();
             deliver::hand_out(core);
             let_go(core, close_code::GOING_AWAY, "connect again", |_| true);
             core.uplink.position = position;

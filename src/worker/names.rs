@@ -3,8 +3,8 @@
 //! Bounded, and forgets roughly those who have not called for longest: when the younger half is full, it
 //! becomes the older one, and what was the older one goes; who is found there is young again.
 //!
-//! Only who was found is remembered, and a user once made keeps number and name, so that nothing in here
-//! turns wrong: who is not in here is looked up. Memberships and rooms are not kept: they change on other
+//! Only who was found is remembered, and a user once made keeps number and name until all users are
+//! deleted, when all are forgotten; so nothing in here turns wrong: who is not in here is looked up. Memberships and rooms are not kept: they change on other
 //! workers, an index look-up costs five microseconds, and a socket's memberships are in the hub anyway.
 
 use std::collections::HashMap;
@@ -54,6 +54,12 @@ impl Names {
         };
         self.keep(number, name.clone());
         Ok(Some(name))
+    }
+
+    /// Forgets all: they are deleted.
+    pub fn forget(&mut self) {
+        self.young.clear();
+        self.old.clear();
     }
 
     fn keep(&mut self, number: UserId, name: Arc<str>) {

@@ -190,6 +190,8 @@ impl Publishing {
                     Ok(()) => self.broadcast(&frame.into()),
                     Err(error) => tracing::error!(%error, "cannot publish a deletion"),
                 }
+                // All hear of it before the one who asked.
+                self.flush();
             }
             Event::Ephemeral(frame) => self.broadcast(&frame),
             Event::Stop => {}

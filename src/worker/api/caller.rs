@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{self, HeaderMap};
 use axum::http::request::Parts;
 
+use super::super::answers;
 use super::Rest;
 use super::answer::ApiError;
 use crate::chat::{Code, Refusal, UserId};
@@ -32,7 +33,13 @@ impl FromRequestParts<Rest> for Caller {
         let unauthorized = |message: &str| ApiError::from(Refusal::new(Code::Unauthorized, message));
         if let Some(token) = bearer(&parts.headers) {
             let claims = app.tokens.check(token).ok_or_else(|| unauthorized("Invalid or expired token"))?;
-            let name = app.core.lock().user_name(claims.sub)?;
+            let name = {
+                let mut core = app.core.lock();
+                // That all users are deleted is on the link by now, if somebody was told so.
+                answers::drain(&mut core);
+                core.user_name(claims.sub)?
+            };
+            app.wake.notify_one();
             return match name {
                 Some(name) if *name == *claims.username => {
                     Ok(Caller { number: claims.sub, username: claims.username })
