@@ -96,12 +96,17 @@ fn bit(namespace: u8) -> u16 {
 /// Lets a client into a namespace and tells it so; answers its id there.
 pub fn enter<H: Host>(host: &mut H, key: Key, namespace: u8, name: &str) -> String {
     let id = super::sid::anonymous();
+    join(host, key, namespace);
+    host.push_with(key, |out| write::connect(name, &id, None, out));
+    id
+}
+
+/// Lets a client into a namespace; the host tells it.
+pub fn join<H: Host>(host: &mut H, key: Key, namespace: u8) {
     if let Some(conn) = host.engine().table.get(key) {
         conn.joined |= bit(namespace);
         conn.connect_by = None;
     }
-    host.push_with(key, |out| write::connect(name, &id, out));
-    id
 }
 
 /// Tells a client that it may not enter a namespace; `message` must need no escapes in JSON.

@@ -167,6 +167,15 @@ pub fn message(fields: &str, out: &mut Vec<u8>) {
     frame::text(&[b"42[\"message\",{\"type\":\"message\",", fields.as_bytes(), b"}]"], out);
 }
 
+/// Appends an event's frame again, with one more argument: a text that needs no escaping.
+pub fn with_argument(event: &[u8], argument: &[u8], out: &mut Vec<u8>) {
+    let Some((_, payload)) = frame::written(event).next() else {
+        return;
+    };
+    let open = payload.strip_suffix(b"]").unwrap_or(payload);
+    frame::text(&[open, b",\"", argument, b"\"]"], out);
+}
+
 /// Appends the frame of any other event.
 pub fn event(name: &str, argument: &serde_json::Value, out: &mut Vec<u8>) {
     let text = format!("42[\"{name}\",{argument}]");
@@ -268,6 +277,21 @@ mod tests {
         assert_eq!(refused(r#"["send_message",["r","x"]]"#), "roomId and content are required");
         assert_eq!(refused(r#"["join_room",null]"#), "roomId is required");
         assert_eq!(refused(r#"["nonsense",1]"#), "Unknown event: nonsense");
+    }
+
+    #[test]
+    fn an_argument_is_added_to_a_frame() {
+        for len in [1, 200, 70_000] {
+            let fields = format!(r#""seq":1,"content":"{}""#, "가]".repeat(len));
+            let (mut plain, mut marked) = (Vec::new(), Vec::new());
+            message(&fields, &mut plain);
+            with_argument(&plain, b"1.ab", &mut marked);
+            let text = std::str::from_utf8(frame::written(&marked).next().unwrap().1).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&text[2..]).unwrap();
+            let expected: serde_json::Value =
+                serde_json::from_str(&format!("{{\"type\":\"message\",{fields}}}")).unwrap();
+            assert_eq!((&text[..2], json), ("42", serde_json::json!(["message", expected, "1.ab"])));
+        }
     }
 
     #[test]

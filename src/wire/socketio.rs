@@ -185,9 +185,10 @@ pub mod write {
         format!("{message}{kind}{attachments}{namespace}{id}")
     }
 
-    /// The client has entered a namespace under that session id.
-    pub fn connect(namespace: &str, sid: &str, out: &mut Vec<u8>) {
-        let text = format!("{}{{\"sid\":\"{sid}\"}}", head('0', 0, namespace, None));
+    /// The client has entered a namespace under that session id; by the `pid` it may come back to it.
+    pub fn connect(namespace: &str, sid: &str, pid: Option<&str>, out: &mut Vec<u8>) {
+        let pid: Cow<'_, str> = pid.map_or("".into(), |pid| format!(",\"pid\":\"{pid}\"").into());
+        let text = format!("{}{{\"sid\":\"{sid}\"{pid}}}", head('0', 0, namespace, None));
         frame::text(&[text.as_bytes()], out);
     }
 
