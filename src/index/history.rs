@@ -60,6 +60,25 @@ impl History {
     }
 }
 
+impl History {
+    /// The index it looks into.
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Whether all messages of a room behind a number can be found. Of a room that is gone, only those
+    /// in the newest files can.
+    ///
+    /// # Errors
+    /// The index can't be read.
+    pub(super) fn knows(&self, room_id: &str, after: u64) -> Result<bool, IndexError> {
+        if self.reader.room_key(room_id)?.is_some() {
+            return Ok(true);
+        }
+        Ok(self.reader.last_file()?.is_none_or(|file| file.last_seq <= after))
+    }
+}
+
 impl Asked<'_> {
     fn newest(&self) -> Result<Vec<String>, ReadError> {
         let mut found = VecDeque::new();

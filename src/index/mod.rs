@@ -7,7 +7,8 @@
 //!
 //! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out,
 //! [`places`] keeps it. [`history`] answers a room's messages by it, [`search`] looks for text with its
-//! help; both take what it does not have yet from the files themselves.
+//! help; both take what it does not have yet from the files themselves. [`missed`] answers what was due
+//! to somebody who comes back.
 
 pub mod build;
 pub mod bulk;
@@ -15,6 +16,7 @@ pub mod compact;
 #[cfg(test)]
 mod fixture;
 pub mod history;
+pub mod missed;
 mod password;
 pub mod places;
 pub mod read;

@@ -11,6 +11,9 @@
 //! has the files that are in there whole, always the oldest ones without a gap; what is behind the
 //! last of them is not to be believed. `times` has, for every so many messages, the latest time up to
 //! there; `gone_rooms` has the keys of rooms whose rows are still to be removed.
+//!
+//! `departures` has the memberships that ended, the latest ones: from behind which message up to which
+//! one they lasted. With that, what was due to somebody who comes back after a while can be told.
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +52,16 @@ CREATE TABLE memberships (
   after_seq INTEGER NOT NULL,
   PRIMARY KEY (user, room)
 ) WITHOUT ROWID;
+CREATE TABLE departures (
+  number INTEGER PRIMARY KEY,
+  user INTEGER NOT NULL,
+  room_id TEXT NOT NULL,
+  joined INTEGER NOT NULL,
+  after_seq INTEGER NOT NULL,
+  rev INTEGER NOT NULL,
+  upto_seq INTEGER NOT NULL
+);
+CREATE INDEX departures_of ON departures (user, upto_seq);
 CREATE TABLE members (
   room INTEGER NOT NULL,
   joined INTEGER NOT NULL,

@@ -262,6 +262,7 @@ impl Store {
             // Without a condition SQLite frees the pages and reads no rows.
             self.connection.execute_batch(
                 "DELETE FROM users; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
+                 DELETE FROM departures;
                  DELETE FROM room_segments; DELETE FROM gone_rooms;",
             )?;
             self.set_fact("users_deleted", deletions.users)?;
@@ -383,7 +384,9 @@ impl Store {
                 None => Ok(()),
             },
             RoomChange::Left { room_id, user, deleted, .. } => match self.room(room_id)? {
-                Some(room) => self.remove_member(room.key, *user, *deleted),
+                Some(room) => self
+                    .remove_member(room.key, *user, *deleted)?
+                    .map_or(Ok(()), |since| self.remember_departure(record, room_id, *user, since)),
                 None => Ok(()),
             },
         }
@@ -412,12 +415,19 @@ impl Store {
         Ok(())
     }
 
-    fn remove_member(&self, room: i64, user: UserId, deleted: bool) -> Result<(), IndexError> {
+    /// Answers the membership's `joined` and `after_seq`, if there was one.
+    fn remove_member(
+        &self,
+        room: i64,
+        user: UserId,
+        deleted: bool,
+    ) -> Result<Option<(i64, u64)>, IndexError> {
         let index = &self.connection;
-        let sql = "DELETE FROM memberships WHERE user = ?1 AND room = ?2 RETURNING joined";
-        let joined: Option<i64> =
-            index.prepare_cached(sql)?.query_row(params![user, room], |row| row.get(0)).optional()?;
-        if let Some(joined) = joined {
+        let sql = "DELETE FROM memberships WHERE user = ?1 AND room = ?2 RETURNING joined, after_seq";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let since: Option<(i64, u64)> =
+            index.prepare_cached(sql)?.query_row(params![user, room], row).optional()?;
+        if let Some((joined, _)) = since {
             let sql = "DELETE FROM members WHERE room = ?1 AND joined = ?2";
             index.prepare_cached(sql)?.execute(params![room, joined])?;
             index.prepare_cached("UPDATE users SET rooms = rooms - 1 WHERE number = ?1")?.execute([user])?;
@@ -429,6 +439,24 @@ impl Store {
             // It may have more rows than fit a moment: they go bit by bit.
             index.prepare_cached("INSERT OR IGNORE INTO gone_rooms (room) VALUES (?1)")?.execute([room])?;
         }
+        Ok(since)
+    }
+
+    /// Keeps when a membership was, and forgets the one that ended [`DEPARTURES`] ends before it.
+    fn remember_departure(
+        &self,
+        record: &RoomRecord,
+        room_id: &str,
+        user: UserId,
+        (joined, after_seq): (i64, u64),
+    ) -> Result<(), IndexError> {
+        let index = &self.connection;
+        let sql = "INSERT INTO departures (user, room_id, joined, after_seq, rev, upto_seq)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let values = params![user, room_id, joined, after_seq, record.rev, record.after_seq];
+        index.prepare_cached(sql)?.execute(values)?;
+        let kept = index.last_insert_rowid() - DEPARTURES;
+        index.prepare_cached("DELETE FROM departures WHERE number <= ?1")?.execute([kept])?;
         Ok(())
     }
 
@@ -440,8 +468,12 @@ impl Store {
     }
 }
 
+/// Ended memberships that are remembered. Who was away longer than that many ends reach back, on the
+/// whole server, is told of a gap.
+pub const DEPARTURES: i64 = 1_000_000;
+
 /// Places within one record that `joined` has room for: more than one call may name.
-const JOINED_BITS: u32 = 18;
+pub(super) const JOINED_BITS: u32 = 18;
 
 /// The `joined` of a record's first place.
 pub(super) fn first_joined(rev: u64) -> i64 {
@@ -457,7 +489,7 @@ impl LogName {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             LogName::Users => "users",
             LogName::Rooms => "rooms",
