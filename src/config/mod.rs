@@ -52,6 +52,8 @@ pub const SEARCH_QUERY_CHARS: usize = 256;
 /// Bytes of the log that one page of a search looks through, about; then it ends with what it has, and
 /// the next page goes on from there.
 pub const SEARCH_PAGE_BYTES: u64 = 1 << 30;
+/// Replays for returning clients being read at a time in one worker; the others wait their turn.
+pub const REPLAYS: usize = 4;
 /// Latest changes of users and rooms that are remembered, so that a repetition is answered like the
 /// first one.
 pub const REMEMBERED_CHANGES: usize = 65_536;

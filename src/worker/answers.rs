@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::uplink::Asker;
-use super::{commands, deliver};
+use super::{commands, deliver, session};
 use crate::chat::{Code, Refusal, UserId};
 use crate::engine::Host;
 use crate::index::IndexError;
@@ -123,6 +123,7 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
             }
             core.engine.resume_reading(key);
         }
+        Asker::Return(key, number, name) => session::admit(core, key, number, name),
         // The caller may have gone away meanwhile.
         Asker::Call(reply) => drop(reply.send(Ok(outcome))),
     }
@@ -138,6 +139,8 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
             commands::refuse(core, key, ack, &refusal);
             core.engine.resume_reading(key);
         }
+        // What was published before the refusal is here all the same.
+        Asker::Return(key, number, name) => session::admit(core, key, number, name),
         Asker::Call(reply) => drop(reply.send(Err(refusal))),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answers::index_failed;
-use super::core::Core;
+use super::core::{Core, Standing};
 use super::deliver;
 use super::session::HistoryRead;
 use super::uplink::Asker;
@@ -197,7 +197,11 @@ pub fn on_typing(core: &mut Core, room_id: &str, user: UserId, username: &str) {
     for slot in slots {
         if core.hub.number(slot) != Some(user)
             && let Some(key) = core.engine.table.key(slot)
-            && core.engine.table.get(key).is_some_and(|conn| conn.has_entered())
+            && core
+                .engine
+                .table
+                .get(key)
+                .is_some_and(|conn| matches!(conn.state.standing, Standing::Live { .. }))
         {
             core.push_volatile(key, frame.clone());
         }

@@ -16,6 +16,7 @@ use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::hub::Hub;
 use super::names::Names;
+use super::recovery::{self, Replay, Wish};
 use super::relay::Relay;
 use super::search::Searches;
 use super::session;
@@ -29,6 +30,7 @@ use crate::engine::{Engine, Host, Message};
 use crate::index::history::History;
 use crate::index::{IndexError, Reader};
 use crate::wire::frame::Violation;
+use crate::wire::recovery::Seals;
 
 /// The poll's token of the link; connections use their slot.
 pub const LINK: Token = Token(usize::MAX);
@@ -56,6 +58,8 @@ pub struct App {
     pub doorman: Doorman,
     /// Bounds the reads that wait for the disk.
     pub reads: Arc<Semaphore>,
+    /// Bounds the replays that are being read.
+    pub replays: Arc<Semaphore>,
     /// The index, for reads that would hold up the loop.
     pub reader: Arc<Mutex<Reader>>,
     /// Where rooms' messages are.
@@ -70,6 +74,8 @@ pub struct Core {
     pub config: Arc<Config>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
+    /// Makes and checks what clients come back with.
+    pub seals: Seals,
     /// Counts connections by address.
     pub addresses: Arc<Addresses>,
     /// The connections.
@@ -86,6 +92,8 @@ pub struct Core {
     pub entries: Entries,
     /// Reads of history that clients wait for; started after the turn.
     pub history: Vec<super::session::HistoryRead>,
+    /// Clients that are to be told what they missed, or more of it; started after the turn.
+    pub replays: Vec<Key>,
     /// Messages gathered for the next hand-out, perhaps over several turns.
     pub plan: Plan,
     /// What operators watch.
@@ -108,13 +116,46 @@ pub struct Counters {
 /// What the chat keeps with a connection.
 #[derive(Default)]
 pub struct Client {
-    /// Who the handshake request said it was.
-    pub presented: Box<Presented>,
+    /// How far it has come.
+    pub standing: Standing,
     /// Messages sent to the storage writer and not answered.
     pub unanswered: u16,
+    /// The handshake was made by the JavaScript client, for certain.
+    pub javascript: bool,
+    /// Messages go out with their offset.
+    pub offsets: bool,
     /// A WebSocket's place among the connections of its address, if those are counted. A request of
     /// long polling has its own.
     pub place: Option<Arc<Held>>,
+}
+
+/// How far a client has come into the chat.
+pub enum Standing {
+    /// It has not entered.
+    Coming(Box<Hello>),
+    /// Seated, and being told what it missed: what is published now is held.
+    Replaying(Box<Replay>),
+    /// Hears what is published.
+    Live {
+        /// [`Session::nonce`](crate::wire::recovery::Session::nonce); 0: it has no session to come
+        /// back to.
+        nonce: u64,
+    },
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing::Coming(Box::default())
+    }
+}
+
+/// What a client has said on its way in.
+#[derive(Debug, Default)]
+pub struct Hello {
+    /// Who it is, by the handshake request.
+    pub presented: Presented,
+    /// What its CONNECT packet asks for, once it is there.
+    pub wish: Wish,
 }
 
 /// Who the handshake request said it was, by query or header.
@@ -164,6 +205,7 @@ impl Host for Core {
 
     fn resumed(&mut self, key: Key) {
         session::run_deferred(self, key);
+        recovery::go_on(self, key);
     }
 }
 

@@ -4,21 +4,27 @@
 //! other. Then every seated socket is given its room's frames in one write, straight from this
 //! loop. Only a socket that sits in several of the gathered rooms needs its frames merged by `seq`.
 //!
+//! Clients that can come back by an offset get it as one more argument of each event. Those frames are
+//! made from the plain ones, once, when the first seat wants them.
+//!
 //! After a hand-out to a large crowd the next one waits as long as that one took: a worker that
 //! spends its time on writing puts more into each write, and both it and its clients keep up.
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::core::Core;
+use super::core::{Core, Standing};
 use super::hub::RoomIdx;
+use super::recovery;
 use super::uplink::Asker;
 use crate::engine::Host;
-use crate::engine::table::Slot;
+use crate::engine::table::{Key, Slot};
 use crate::journal::stamp::Stamp;
 use crate::link::frame::Message;
 use crate::wire::events;
+use crate::wire::recovery::Seals;
 
 /// Bytes of frames gathered before they are handed out within a turn: far below what a connection
 /// may have waiting, so that a burst alone makes nobody a slow consumer.
@@ -47,9 +53,22 @@ pub struct Plan {
 /// One room's frames.
 struct Batch {
     room: RoomIdx,
-    frames: Vec<u8>,
+    frames: Frames<Vec<u8>>,
+}
+
+/// Frames of messages, one behind the other.
+struct Frames<B> {
+    bytes: B,
     /// `seq` and end of each frame.
     ends: Vec<(u64, usize)>,
+}
+
+impl<B: std::ops::Deref<Target = [u8]>> Frames<B> {
+    /// Each with its `seq`.
+    fn each(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(seq, end)| (seq, &self.bytes[std::mem::replace(&mut start, end)..end]))
+    }
 }
 
 const MANY: u32 = u32::MAX;
@@ -98,14 +117,14 @@ impl Plan {
             self.places.resize(at + 1, 0);
         }
         if self.places[at] == 0 {
-            self.rooms.push(Batch { room, frames: Vec::new(), ends: Vec::new() });
+            self.rooms.push(Batch { room, frames: Frames { bytes: Vec::new(), ends: Vec::new() } });
             self.places[at] = u32::try_from(self.rooms.len()).unwrap_or(MANY);
         }
-        let batch = &mut self.rooms[self.places[at] as usize - 1];
-        let before = batch.frames.len();
-        events::message(message.fields, &mut batch.frames);
-        batch.ends.push((message.seq, batch.frames.len()));
-        self.bytes += batch.frames.len() - before;
+        let Frames { bytes, ends } = &mut self.rooms[self.places[at] as usize - 1].frames;
+        let before = bytes.len();
+        events::message(message.fields, bytes);
+        ends.push((message.seq, bytes.len()));
+        self.bytes += bytes.len() - before;
     }
 }
 
@@ -132,7 +151,7 @@ pub fn hand_out(core: &mut Core) {
     match &ready[..] {
         [only] => {
             for slot in slots(core, only.room) {
-                send(core, slot, &only.frames, only.ends.len());
+                send(core, slot, &[only]);
             }
         }
         _ => {
@@ -148,15 +167,39 @@ pub fn hand_out(core: &mut Core) {
 /// One room's frames, shared by its sockets.
 struct Ready {
     room: RoomIdx,
-    frames: Bytes,
-    ends: Vec<(u64, usize)>,
+    plain: Frames<Bytes>,
+    marked: OnceCell<Frames<Bytes>>,
 }
 
 impl From<Batch> for Ready {
     fn from(batch: Batch) -> Ready {
-        Ready { room: batch.room, frames: batch.frames.into(), ends: batch.ends }
+        let Frames { bytes, ends } = batch.frames;
+        Ready { room: batch.room, plain: Frames { bytes: bytes.into(), ends }, marked: OnceCell::new() }
     }
 }
+
+impl Ready {
+    fn frames(&self, marked: bool, seals: &Seals) -> &Frames<Bytes> {
+        if marked { self.marked.get_or_init(|| mark(&self.plain, seals)) } else { &self.plain }
+    }
+}
+
+/// The same frames, each with its offset.
+fn mark(plain: &Frames<Bytes>, seals: &Seals) -> Frames<Bytes> {
+    let mut bytes = Vec::with_capacity(plain.bytes.len() + plain.ends.len() * OFFSET_BYTES);
+    let mut ends = Vec::with_capacity(plain.ends.len());
+    let mut offset = Vec::new();
+    for (seq, frame) in plain.each() {
+        offset.clear();
+        seals.offset(seq, &mut offset);
+        events::with_argument(frame, &offset, &mut bytes);
+        ends.push((seq, bytes.len()));
+    }
+    Frames { bytes: bytes.into(), ends }
+}
+
+/// Bytes that an offset adds to a frame, about.
+const OFFSET_BYTES: usize = 32;
 
 fn slots(core: &Core, room: RoomIdx) -> Vec<Slot> {
     core.hub.seats(room).iter().map(|seat| seat.slot).collect()
@@ -189,37 +232,79 @@ fn hand_out_many(core: &mut Core, ready: &[Ready], marks: &mut Vec<u32>) {
     for slot in seen {
         let mark = std::mem::take(&mut marks[slot as usize]);
         if mark != MANY {
-            let batch = &ready[mark as usize - 1];
-            send(core, slot, &batch.frames, batch.ends.len());
+            send(core, slot, &[&ready[mark as usize - 1]]);
         }
     }
     several.sort_unstable();
+    let mut batches = Vec::new();
     for of_slot in several.chunk_by(|a, b| a.0 == b.0) {
-        let batches: Vec<&Ready> = of_slot.iter().map(|(_, place)| &ready[*place]).collect();
-        let (frames, count) = merge(&batches);
-        send(core, of_slot[0].0, &frames, count);
+        batches.clear();
+        batches.extend(of_slot.iter().map(|(_, place)| &ready[*place]));
+        send(core, of_slot[0].0, &batches);
     }
 }
 
 /// The frames of several rooms in `seq` order.
-fn merge(batches: &[&Ready]) -> (Bytes, usize) {
-    let mut frames: Vec<(u64, &[u8])> = Vec::new();
-    for batch in batches {
-        let mut start = 0;
-        for (seq, end) in &batch.ends {
-            frames.push((*seq, &batch.frames[start..*end]));
-            start = *end;
-        }
-    }
+fn merge(batches: &[&Ready], marked: bool, seals: &Seals) -> Bytes {
+    let mut frames: Vec<(u64, &[u8])> =
+        batches.iter().flat_map(|batch| batch.frames(marked, seals).each()).collect();
     frames.sort_unstable_by_key(|(seq, _)| *seq);
     let merged: Vec<u8> = frames.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-    (merged.into(), frames.len())
+    merged.into()
 }
 
-/// Sends a hand-out to a client, unless it is only on its way into the chat.
-fn send(core: &mut Core, slot: Slot, frames: &Bytes, count: usize) {
-    if core.engine.table.at(slot).is_some_and(|conn| conn.has_entered()) {
-        core.counters.deliveries += count as u64;
+/// Gives one client the frames of its rooms. One that is only on its way into the chat gets none; one
+/// that is being told what it missed gets them behind that.
+fn send(core: &mut Core, slot: Slot, batches: &[&Ready]) {
+    let Core { engine, seals, .. } = core;
+    let Some(conn) = engine.table.at(slot) else {
+        return;
+    };
+    let live = match &conn.state.standing {
+        Standing::Live { .. } => true,
+        Standing::Replaying(_) => false,
+        Standing::Coming(_) => return,
+    };
+    let key = Key { slot, generation: conn.generation };
+    let offsets = conn.state.offsets;
+    let merged;
+    let frames = match batches {
+        [only] => &only.frames(offsets, seals).bytes,
+        _ => {
+            merged = merge(batches, offsets, seals);
+            &merged
+        }
+    };
+    core.counters.deliveries += batches.iter().map(|batch| batch.plain.ends.len() as u64).sum::<u64>();
+    if live {
         core.send(slot, frames);
+    } else {
+        recovery::hold(core, key, frames.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame;
+
+    #[test]
+    fn marked_frames_carry_the_offsets_of_the_same_messages() {
+        let seals = Seals::new("secret");
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for seq in [3, 70, 71] {
+            events::message(&format!("\"seq\":{seq}"), &mut bytes);
+            ends.push((seq, bytes.len()));
+        }
+        let plain = Frames { bytes: Bytes::from(bytes), ends };
+        let marked = mark(&plain, &seals);
+        let read = marked.each().map(|(seq, marked)| {
+            let (_, payload) = frame::written(marked).next().unwrap();
+            let text = std::str::from_utf8(&payload[2..]).unwrap();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!((json[0].as_str(), json[1]["seq"].as_u64()), (Some("message"), Some(seq)));
+            seals.read_offset(json[2].as_str().unwrap()).unwrap()
+        });
+        assert_eq!(read.collect::<Vec<_>>(), [3, 70, 71]);
     }
 }

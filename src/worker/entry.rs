@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::answers::index_failed;
 use super::core::{App, Core};
-use super::{deliver, session};
+use super::{deliver, recovery, session};
 use crate::chat::UserId;
 use crate::engine::table::{Key, Pause};
 use crate::index::{IndexError, Reader, RoomIds};
@@ -190,8 +190,7 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
         }
         if core.hub.seat_some(key.slot, &mut seats) {
             core.hub.rename(key.slot, &entry.name);
-            session::enter(core, key);
-            core.engine.resume_when_sent(key);
+            recovery::enter(core, key, entry.number);
         } else {
             core.entries.waiting.push_back(entry);
         }

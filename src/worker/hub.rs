@@ -272,6 +272,11 @@ impl Hub {
         self.users_by_number.get(&number).map_or(0, |user| self.users[usize_of(*user)].sockets.len())
     }
 
+    /// The sockets of one user on this worker.
+    pub fn slots_of(&self, number: UserId) -> &[Slot] {
+        self.users_by_number.get(&number).map_or(&[], |user| &self.users[usize_of(*user)].sockets)
+    }
+
     /// Whether a socket's user is a member of the room.
     pub fn is_member(&self, slot: Slot, room_id: &str) -> bool {
         self.membership(slot, room_id).is_some()

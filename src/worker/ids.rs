@@ -11,6 +11,11 @@ pub fn room_id() -> String {
     format!("{:032x}", u128::from_ne_bytes(random()))
 }
 
+/// Tells a session from its user's other ones; not 0.
+pub fn session_nonce() -> u64 {
+    u64::from_ne_bytes(random()).max(1)
+}
+
 /// Tells this process from every other that ever was or will be a worker.
 pub fn instance() -> u64 {
     u64::from_ne_bytes(random())

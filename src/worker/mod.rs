@@ -3,7 +3,7 @@
 //! Reading order: [`turn`] is the loop. [`http`] accepts, [`api`] answers REST, [`upgrade`] hands
 //! Socket.IO's requests to the [engine](crate::engine), or by the [`relay`] to the worker that has the
 //! session. Of what clients say [`session`] and [`commands`] are told, [`entry`] lets them into the
-//! chat, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
+//! chat, [`recovery`] tells those who come back what they missed, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
 //! published, the [`hub`] names the sockets.
 //!
 //! A worker writes no file and assigns no `seq`.
@@ -11,6 +11,7 @@
 mod address;
 mod answers;
 mod api;
+mod client;
 mod commands;
 pub mod core;
 mod cors;
@@ -25,6 +26,7 @@ mod names;
 mod origin;
 mod password;
 mod reader;
+mod recovery;
 mod relay;
 mod report;
 mod search;
@@ -52,6 +54,7 @@ use crate::engine::door::Door;
 use crate::engine::{Engine, Settings};
 use crate::index::Reader;
 use crate::index::history::History;
+use crate::wire::recovery::Seals;
 
 /// Why a worker could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         config: config.clone(),
         tokens: tokens.clone(),
         addresses: addresses.clone(),
+        seals: Seals::new(&config.auth.jwt_secret),
         engine: Engine::new(Settings {
             owner: worker,
             ping_interval: config.socketio.ping_interval,
@@ -111,6 +115,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         names: names::Names::default(),
         entries: entry::Entries::default(),
         history: Vec::new(),
+        replays: Vec::new(),
         plan: deliver::Plan::default(),
         counters: Counters::default(),
         started: now,
@@ -132,6 +137,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         wake,
         doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
         reads: Arc::new(Semaphore::new(config::READS)),
+        replays: Arc::new(Semaphore::new(config::REPLAYS)),
         reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
         history: Arc::new(History::open(&config.data_dir)?),
         searches: search::Searches::start(&config.data_dir)?,

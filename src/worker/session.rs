@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::core::{Core, Presented};
-use super::{commands, entry};
+use super::core::{Core, Presented, Standing};
+use super::uplink::Asker;
+use super::{commands, entry, recovery};
+use crate::chat::UserId;
 use crate::engine::table::{Key, Pause};
-use crate::engine::{Message, PARSE_ERROR, socketio};
+use crate::engine::{Host, Message, PARSE_ERROR, socketio};
+use crate::link::frame::ToWriter;
 use crate::wire::events::Event;
-use crate::wire::frame::Violation;
+use crate::wire::frame::{Violation, close_code};
 use crate::wire::object::Object;
 use crate::wire::socketio as packets;
 
@@ -66,7 +69,7 @@ pub fn run_deferred(core: &mut Core, key: Key) {
 pub fn leave(core: &mut Core, key: Key) {
     core.hub.disconnect(key.slot);
     if let Some(conn) = core.engine.table.get(key) {
-        *conn.state.presented = Presented::Nothing;
+        conn.state.standing = Standing::default();
     }
 }
 
@@ -74,6 +77,8 @@ pub fn leave(core: &mut Core, key: Key) {
 struct ConnectData {
     #[serde(default)]
     token: Option<serde_json::Value>,
+    #[serde(flatten)]
+    asked: recovery::Asked,
 }
 
 /// A client wants to enter the chat.
@@ -83,26 +88,55 @@ pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     let Some(conn) = core.engine.table.get(key) else {
         return Ok(());
     };
+    let Standing::Coming(hello) = &mut conn.state.standing else {
+        return Ok(());
+    };
     let presented = match data.token {
-        None => (*conn.state.presented).clone(),
+        None => hello.presented.clone(),
         Some(serde_json::Value::String(token)) => core.tokens.present(&token),
         Some(_) => Presented::Refused,
     };
-    match presented {
-        Presented::User(number, _)
-            if core.hub.sockets_of(number) >= core.config.limits.connections_per_user =>
-        {
-            refuse(core, key, "Too many connections");
+    let Presented::User(number, name) = presented else {
+        refuse(core, key, "Authentication error");
+        return Ok(());
+    };
+    let mode = core.config.socketio.recovery;
+    match recovery::wish(&core.seals, mode, conn.state.javascript, number, &data.asked) {
+        Ok(wish) => hello.wish = wish,
+        Err(message) => {
+            refuse(core, key, message);
+            return Ok(());
         }
-        Presented::User(number, name) => entry::begin(core, key, number, name),
-        Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
+    }
+    let ahead = hello.wish.is_ahead_of(core.uplink.position.seq);
+    recovery::replace_earlier(core, key);
+    if !ahead {
+        admit(core, key, number, name);
+        return Ok(());
+    }
+    // What it has heard elsewhere must have come here as well before it is seated, or it would hear it
+    // again.
+    if let Some(conn) = core.engine.table.get(key) {
+        conn.pause = Pause::Answering;
+    }
+    if core.uplink.submit(Asker::Return(key, number, name), |count| ToWriter::Sync { count }).is_err() {
+        // Stock clients come again after this, and not after a refusal.
+        core.close(key, close_code::TRY_AGAIN_LATER, "overloaded");
     }
     Ok(())
 }
 
-/// Lets a client in whose seats are taken.
-pub fn enter(core: &mut Core, key: Key) {
-    socketio::enter(core, key, CHAT, "/");
+/// Lets a client in whose CONNECT packet was read.
+pub fn admit(core: &mut Core, key: Key, number: UserId, name: String) {
+    if !core.engine.table.get(key).is_some_and(|conn| !conn.has_entered() && !conn.is_closing()) {
+        return;
+    }
+    if core.hub.sockets_of(number) >= core.config.limits.connections_per_user {
+        refuse(core, key, "Too many connections");
+        core.engine.resume_reading(key);
+    } else {
+        entry::begin(core, key, number, name);
+    }
 }
 
 /// Tells a client that it is not let in; it may try again.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::core::{App, Core, LINK};
-use super::{answers, entry, history};
+use super::{answers, entry, history, recovery};
 use crate::engine::turn::{self, Turn};
 
 /// Runs for as long as the worker lives.
@@ -25,12 +25,15 @@ pub async fn run(app: App) -> std::io::Result<()> {
             () = tokio::time::sleep_until(wake_at.into()) => {}
         }
         loop {
-            let (more, reads) = {
+            let (more, reads, replays) = {
                 let mut core = app.core.lock();
                 let more = take(&mut turn, &mut core)?;
                 entry::go_on(&app, &mut core);
-                (more, std::mem::take(&mut core.history))
+                (more, std::mem::take(&mut core.history), std::mem::take(&mut core.replays))
             };
+            for key in replays {
+                recovery::start(&app, key);
+            }
             for read in reads {
                 history::start(&app, read);
             }

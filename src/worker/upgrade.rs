@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::address::Held;
 use super::answers::index_failed;
-use super::core::{App, Client, Presented};
-use super::origin;
+use super::core::{App, Client, Hello, Presented, Standing};
+use super::{client, origin};
 use crate::config::AuthMode;
 use crate::engine::http::{self, Answer, Params, Wanted};
 
@@ -46,7 +46,13 @@ async fn answer(app: &App, allowed: bool, request: Request) -> Response {
             _ => presented(app, &params, request.headers()),
         };
         let place = request.extensions().get::<Arc<Held>>().filter(|_| wanted != Wanted::Session);
-        Client { presented: Box::new(presented), unanswered: 0, place: place.cloned() }
+        let query = request.uri().query().unwrap_or_default();
+        Client {
+            standing: Standing::Coming(Box::new(Hello { presented, ..Hello::default() })),
+            javascript: client::is_javascript(query, request.headers()),
+            place: place.cloned(),
+            ..Client::default()
+        }
     };
     app.door.serve(wanted, request, state).await
 }

@@ -14,7 +14,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
-use crate::chat::{OpId, Refusal};
+use crate::chat::{OpId, Refusal, UserId};
 use crate::config;
 use crate::engine::table::Key;
 use crate::link::codec::{self, LinkError};
@@ -32,6 +32,8 @@ pub enum Asker {
     Message(Key, Option<u64>),
     /// A client's `join_room`, and the ack it asked for.
     JoinRoom(Key, Option<u64>, String),
+    /// A client that has heard more than this worker, on its way in.
+    Return(Key, UserId, String),
     /// A REST call.
     Call(oneshot::Sender<Result<Outcome, Refusal>>),
 }
