@@ -73,6 +73,22 @@ class SyncClient(unittest.TestCase):
         first = self.say(self.clients[0], "once", clientId="py-1")
         self.assertEqual(self.say(self.clients[0], "once", clientId="py-1"), first)
 
+    def test_since_brings_what_was_missed_and_handlers_never_see_an_offset(self):
+        first = self.say(self.clients[0], "had")["seq"]
+        missed = [self.say(self.clients[at % 4], f"missed {at}")["seq"] for at in range(50)]
+        for since in (first, str(first)):
+            client, heard = socketio.Client(reconnection=False), []
+
+            @client.on("message")
+            def on_message(message):
+                heard.append(message["seq"])
+
+            client.connect(self.server.url, auth={"token": self.users[7]["token"], "since": since}, **WEBSOCKET)
+            missed.append(self.say(self.clients[1], "new")["seq"])
+            until("all of it", lambda: heard and heard[-1] == missed[-1])
+            self.assertEqual(heard, missed)
+            client.disconnect()
+
     def test_a_bad_token_is_refused(self):
         client = socketio.Client(reconnection=False)
         with self.assertRaises(socketio.exceptions.ConnectionError):
@@ -128,6 +144,28 @@ class AsyncClient(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(rest, without_type(pairs[0][1][-100:]))
         for client, _ in pairs:
             await client.disconnect()
+
+    async def test_since_brings_what_was_missed_and_handlers_never_see_an_offset(self):
+        client, _ = await self.connect(self.users[0])
+
+        async def say(content):
+            message = {"roomId": self.room, "content": content}
+            return (await client.call("send_message", message, timeout=DEADLINE_S))["seq"]
+
+        first = await say("had")
+        missed = [await say(f"missed {at}") for at in range(20)]
+        other, heard = socketio.AsyncClient(reconnection=False), []
+
+        @other.on("message")
+        async def on_message(message):
+            heard.append(message["seq"])
+
+        await other.connect(self.server.url, auth={"token": self.users[1]["token"], "since": first}, **WEBSOCKET)
+        missed.append(await say("new"))
+        await asyncio.to_thread(until, "all of it", lambda: heard and heard[-1] == missed[-1])
+        self.assertEqual(heard, missed)
+        await other.disconnect()
+        await client.disconnect()
 
     async def test_typing_and_an_invitation_reach_the_other(self):
         client, _ = await self.connect(self.users[0])
