@@ -59,12 +59,9 @@ impl Seals {
     pub fn pid(&self, session: &Session) -> String {
         let Session { user, start, nonce } = session;
         let mut text = format!("{user:x}.{start:x}.{nonce:016x}");
-        let seal = seal(&self.pid, text.as_bytes());
-        text.push('.');
-        for byte in &seal[..PID_SEAL] {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
+        let seal = u128::from_be_bytes(first(&seal(&self.pid, text.as_bytes())));
+        // Writing to a string does not fail.
+        let _ = write!(text, ".{seal:032x}");
         text
     }
 
@@ -80,11 +77,8 @@ impl Seals {
         let start = out.len();
         // Writing to a vector does not fail.
         let _ = write!(out, "{seq:x}");
-        let seal = seal(&self.offset, &out[start..]);
-        out.push(b'.');
-        for byte in &seal[..OFFSET_SEAL] {
-            let _ = write!(out, "{byte:02x}");
-        }
+        let [a, b, c, d, e, f] = first(&seal(&self.offset, &out[start..]));
+        let _ = write!(out, ".{:012x}", u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
     }
 
     /// The `seq` of the message that an offset names; `None`: it is none of ours.
@@ -104,6 +98,10 @@ fn derived(secret: &str, purpose: &[u8]) -> Hmac<Sha256> {
 
 fn seal(key: &Hmac<Sha256>, text: &[u8]) -> [u8; 32] {
     key.clone().chain_update(text).finalize().into_bytes().into()
+}
+
+fn first<const N: usize>(seal: &[u8; 32]) -> [u8; N] {
+    std::array::from_fn(|at| seal[at])
 }
 
 /// The text that a sealed one begins with, if its last `N` bytes in hexadecimal are its seal.

@@ -347,3 +347,78 @@ fn write_missed(seals: &Seals, offsets: bool, piece: &Piece, out: &mut Vec<u8>) 
         events::with_argument(&plain, &offset, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: UserId = 7;
+
+    fn ask(mode: Recovery, javascript: bool, payload: Value) -> Result<Wish, &'static str> {
+        let asked: Asked = serde_json::from_value(payload).unwrap();
+        wish(&Seals::new("secret"), mode, javascript, USER, &asked)
+    }
+
+    fn offset(seq: u64) -> String {
+        let mut text = Vec::new();
+        Seals::new("secret").offset(seq, &mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn offsets_go_to_those_that_ask_and_those_that_are_certain() {
+        use Recovery::{Always, Auto, Explicit};
+        for (mode, javascript, payload, expected) in [
+            (Auto, true, serde_json::json!({}), true),
+            (Auto, false, serde_json::json!({}), false),
+            (Explicit, true, serde_json::json!({}), false),
+            (Always, false, serde_json::json!({}), true),
+            (Auto, false, serde_json::json!({"pid": "x"}), true),
+            (Explicit, false, serde_json::json!({"recovery": true}), true),
+            (Always, true, serde_json::json!({"recovery": false, "pid": "x"}), false),
+            (Auto, false, serde_json::json!({"since": 5}), false),
+        ] {
+            assert_eq!(
+                ask(mode, javascript, payload.clone()).unwrap().offsets,
+                expected,
+                "{mode:?} {payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_brought_says_from_where() {
+        let pid = |user| Seals::new("secret").pid(&Session { user, start: 10, nonce: 3 });
+        let from = |payload: Value| {
+            let wish = ask(Recovery::Auto, true, payload).unwrap();
+            (wish.session.is_some(), wish.from)
+        };
+        let (own, other) = (pid(USER), pid(8));
+        assert_eq!(from(serde_json::json!({"pid": own})), (true, Some(10)), "nothing was heard");
+        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12)})), (true, Some(12)));
+        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(9)})), (true, Some(10)), "older");
+        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12), "since": 5})), (true, Some(12)));
+        for broken in [
+            serde_json::json!({"pid": other, "offset": offset(12)}),
+            serde_json::json!({"pid": own, "offset": "c.000000000000"}),
+            serde_json::json!({"pid": own, "offset": 12}),
+            serde_json::json!({"pid": 5}),
+            serde_json::json!({"pid": own, "recovery": false}),
+            serde_json::json!({"offset": offset(12)}),
+        ] {
+            assert_eq!(from(broken.clone()), (false, None), "{broken}");
+        }
+        assert_eq!(from(serde_json::json!({"pid": other, "since": "5"})), (false, Some(5)));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for since in
+            [serde_json::json!(-1), serde_json::json!(0.5), serde_json::json!(" 1"), serde_json::json!([])]
+        {
+            assert!(ask(Recovery::Auto, true, serde_json::json!({"since": since})).is_err());
+        }
+        assert!(ask(Recovery::Auto, true, serde_json::json!({"recovery": 1})).is_err());
+        assert!(ask(Recovery::Auto, true, serde_json::json!({"since": null, "recovery": null})).is_ok());
+    }
+}
