@@ -6,19 +6,19 @@
 //! was. After a long one that would be too much, so each of the user's rooms that has a newer message
 //! is asked for its own. Either way they are given out in pieces, in order.
 
-use std::collections::{HashMap, HashSet};
+mod due;
+
+use std::collections::HashSet;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, params};
-use smallvec::SmallVec;
-
+use super::ReadError;
 use super::history::History;
-use super::store::{JOINED_BITS, LogName};
-use super::{IndexError, ReadError, Reader};
 use crate::chat::UserId;
 use crate::journal::after::MessagesAfter;
 use crate::journal::read::Window;
 use crate::journal::record;
+
+use due::Due;
 
 /// Messages of an absence, in all rooms of the server, up to which all of them are read. A thousand
 /// cost about as much as asking twenty rooms.
@@ -72,10 +72,6 @@ pub struct Missed {
     listed: Option<Vec<(u64, u32)>>,
     rooms: Vec<String>,
 }
-
-/// When a user was in which room: behind one message and up to another.
-#[derive(Debug, Default)]
-struct Due(HashMap<String, SmallVec<[(u64, u64); 1]>>);
 
 impl Missed {
     /// Finds out what a user missed; `None`: more than `most` messages, or it is no longer known.
@@ -240,17 +236,6 @@ fn seq_of(fields: &str) -> Option<u64> {
 }
 
 impl Due {
-    fn add(&mut self, room_id: &str, from: u64, upto: u64) {
-        if from < upto {
-            self.0.entry(room_id.to_owned()).or_default().push((from, upto));
-        }
-    }
-
-    fn holds(&self, room_id: &str, seq: u64) -> bool {
-        let spans = self.0.get(room_id);
-        spans.is_some_and(|spans| spans.iter().any(|&(after, upto)| after < seq && seq <= upto))
-    }
-
     /// Reads through the log for a piece. With `most` given goes on behind it and counts up to one
     /// message more than that.
     fn read(&self, log: Log<'_>, absence: &Absence, most: Option<u64>) -> Result<(Piece, u64), ReadError> {
@@ -278,78 +263,6 @@ impl Due {
         }
         Ok((piece, count))
     }
-}
-
-impl Reader {
-    /// The user's rooms that have a message after their absence began, as far as the index knows, and
-    /// the last message that it knows of.
-    fn rooms_with_news(&self, absence: &Absence) -> Result<(HashSet<String>, u64), IndexError> {
-        self.ask(|index| {
-            let _transaction = index.unchecked_transaction()?;
-            let sql = "SELECT last FROM progress WHERE log = ?1";
-            let known = index.prepare_cached(sql)?.query_row([LogName::Messages.as_str()], |row| row.get(0));
-            let sql = "SELECT rooms.room_id FROM memberships JOIN rooms ON rooms.key = memberships.room
-                       WHERE memberships.user = ?1 AND rooms.last_seq > ?2";
-            let mut statement = index.prepare_cached(sql)?;
-            let rooms = statement.query_map(params![absence.user, absence.after], |row| row.get(0))?;
-            Ok((rooms.collect::<Result<_, _>>()?, known.optional()?.unwrap_or(0)))
-        })
-    }
-
-    /// When the user of an absence was in the rooms named, and in rooms they left meanwhile. `None`:
-    /// some of those may be forgotten.
-    fn due(&self, absence: &Absence, rooms: HashSet<String>) -> Result<Option<Due>, IndexError> {
-        self.ask(|index| {
-            let transaction = index.unchecked_transaction()?;
-            if forgotten(&transaction, absence.after)? {
-                return Ok(None);
-            }
-            let mut due = Due::default();
-            for room_id in rooms {
-                if let Some((joined, after)) = membership(&transaction, absence.user, &room_id)?
-                    && joined >> JOINED_BITS <= absence.rev
-                {
-                    due.add(&room_id, after.max(absence.after), absence.upto);
-                }
-            }
-            departures(&transaction, absence, &mut due)?;
-            Ok(Some(due))
-        })
-    }
-}
-
-/// Whether departures since a message may have been forgotten.
-fn forgotten(index: &Connection, after: u64) -> rusqlite::Result<bool> {
-    let sql = "SELECT number, upto_seq FROM departures ORDER BY number LIMIT 1";
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?));
-    let oldest = index.prepare_cached(sql)?.query_row([], row).optional()?;
-    Ok(oldest.is_some_and(|(number, upto)| number > 1 && after < upto))
-}
-
-/// When a membership began: its `joined` and the last message before it.
-fn membership(index: &Connection, user: UserId, room_id: &str) -> rusqlite::Result<Option<(u64, u64)>> {
-    let sql = "SELECT memberships.joined, memberships.after_seq
-               FROM rooms JOIN memberships ON memberships.room = rooms.key
-               WHERE rooms.room_id = ?1 AND memberships.user = ?2";
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    index.prepare_cached(sql)?.query_row(params![room_id, user], row).optional()
-}
-
-fn departures(index: &Connection, absence: &Absence, due: &mut Due) -> rusqlite::Result<()> {
-    let sql = "SELECT room_id, joined, after_seq, rev, upto_seq FROM departures
-               WHERE user = ?1 AND upto_seq > ?2";
-    let mut statement = index.prepare_cached(sql)?;
-    let mut rows = statement.query(params![absence.user, absence.after])?;
-    while let Some(row) = rows.next()? {
-        let (joined, after, rev, left): (u64, u64, u64, u64) =
-            (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-        if joined >> JOINED_BITS <= absence.rev {
-            // Who left after coming back was there to the end.
-            let upto = if rev <= absence.rev { left.min(absence.upto) } else { absence.upto };
-            due.add(row.get_ref(0)?.as_str()?, after.max(absence.after), upto);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

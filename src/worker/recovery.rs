@@ -10,14 +10,13 @@
 //! Who missed more than `socketio.recovery_messages`, or was away for longer than the index remembers,
 //! is told of the `gap` and begins anew.
 
+mod wish;
+
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::core::{App, Core, Standing};
 use super::{ids, session};
 use crate::chat::UserId;
-use crate::config::Recovery;
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Host, sid, socketio};
 use crate::index::ReadError;
@@ -27,25 +26,7 @@ use crate::wire::frame::close_code;
 use crate::wire::recovery::{Seals, Session};
 use crate::wire::socketio::write;
 
-/// What a CONNECT packet may say about coming back.
-#[derive(Debug, Default, Deserialize)]
-pub struct Asked {
-    pid: Option<Value>,
-    offset: Option<Value>,
-    since: Option<Value>,
-    recovery: Option<Value>,
-}
-
-/// What a client on its way in is to get.
-#[derive(Debug, Default)]
-pub struct Wish {
-    /// The session it goes on with.
-    session: Option<Session>,
-    /// The last message it has heard, or does not want; `None`: it wants none of the past.
-    from: Option<u64>,
-    /// Offsets with its messages.
-    offsets: bool,
-}
+pub use wish::{Asked, Wish, wish};
 
 /// A client that is being told what it missed.
 pub struct Replay {
@@ -60,63 +41,6 @@ pub struct Replay {
     /// What was published meanwhile.
     held: Vec<Bytes>,
     held_bytes: usize,
-}
-
-/// Reads what a client asks for.
-///
-/// # Errors
-/// A sentence for its CONNECT_ERROR.
-pub fn wish(
-    seals: &Seals,
-    mode: Recovery,
-    javascript: bool,
-    user: UserId,
-    asked: &Asked,
-) -> Result<Wish, &'static str> {
-    let wanted = match &asked.recovery {
-        None => None,
-        Some(Value::Bool(wanted)) => Some(*wanted),
-        Some(_) => return Err("recovery must be true or false"),
-    };
-    let since = asked.since.as_ref().map(number).transpose()?;
-    let offsets = wanted.unwrap_or(match mode {
-        Recovery::Always => true,
-        Recovery::Auto => javascript || asked.pid.is_some(),
-        Recovery::Explicit => asked.pid.is_some(),
-    });
-    if offsets && let Some((session, from)) = resumed(seals, user, asked) {
-        return Ok(Wish { session: Some(session), from: Some(from), offsets });
-    }
-    Ok(Wish { session: None, from: since, offsets })
-}
-
-fn number(since: &Value) -> Result<u64, &'static str> {
-    let number = match since {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    number.ok_or("since must be the seq of a message, a whole number")
-}
-
-/// The session that pid and offset name, and the last message heard in it: if both are ours and the
-/// session is the user's.
-fn resumed(seals: &Seals, user: UserId, asked: &Asked) -> Option<(Session, u64)> {
-    let session = seals.read_pid(asked.pid.as_ref()?.as_str()?).filter(|session| session.user == user)?;
-    let heard = match &asked.offset {
-        // Nothing yet.
-        None => session.start,
-        Some(offset) => seals.read_offset(offset.as_str()?)?,
-    };
-    // A client that begins a new session keeps the offset of the one before until it hears something.
-    Some((session, heard.max(session.start)))
-}
-
-impl Wish {
-    /// Whether the client has heard of messages that have not come here yet.
-    pub fn is_ahead_of(&self, seq: u64) -> bool {
-        self.from.is_some_and(|from| from > seq)
-    }
 }
 
 /// Ends the connection that a client on its way in had before, if it is on this worker and still
@@ -345,80 +269,5 @@ fn write_missed(seals: &Seals, offsets: bool, piece: &Piece, out: &mut Vec<u8>) 
         events::message(fields, &mut plain);
         seals.offset(*seq, &mut offset);
         events::with_argument(&plain, &offset, out);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const USER: UserId = 7;
-
-    fn ask(mode: Recovery, javascript: bool, payload: Value) -> Result<Wish, &'static str> {
-        let asked: Asked = serde_json::from_value(payload).unwrap();
-        wish(&Seals::new("secret"), mode, javascript, USER, &asked)
-    }
-
-    fn offset(seq: u64) -> String {
-        let mut text = Vec::new();
-        Seals::new("secret").offset(seq, &mut text);
-        String::from_utf8(text).unwrap()
-    }
-
-    #[test]
-    fn offsets_go_to_those_that_ask_and_those_that_are_certain() {
-        use Recovery::{Always, Auto, Explicit};
-        for (mode, javascript, payload, expected) in [
-            (Auto, true, serde_json::json!({}), true),
-            (Auto, false, serde_json::json!({}), false),
-            (Explicit, true, serde_json::json!({}), false),
-            (Always, false, serde_json::json!({}), true),
-            (Auto, false, serde_json::json!({"pid": "x"}), true),
-            (Explicit, false, serde_json::json!({"recovery": true}), true),
-            (Always, true, serde_json::json!({"recovery": false, "pid": "x"}), false),
-            (Auto, false, serde_json::json!({"since": 5}), false),
-        ] {
-            assert_eq!(
-                ask(mode, javascript, payload.clone()).unwrap().offsets,
-                expected,
-                "{mode:?} {payload}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_brought_says_from_where() {
-        let pid = |user| Seals::new("secret").pid(&Session { user, start: 10, nonce: 3 });
-        let from = |payload: Value| {
-            let wish = ask(Recovery::Auto, true, payload).unwrap();
-            (wish.session.is_some(), wish.from)
-        };
-        let (own, other) = (pid(USER), pid(8));
-        assert_eq!(from(serde_json::json!({"pid": own})), (true, Some(10)), "nothing was heard");
-        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12)})), (true, Some(12)));
-        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(9)})), (true, Some(10)), "older");
-        assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12), "since": 5})), (true, Some(12)));
-        for broken in [
-            serde_json::json!({"pid": other, "offset": offset(12)}),
-            serde_json::json!({"pid": own, "offset": "c.000000000000"}),
-            serde_json::json!({"pid": own, "offset": 12}),
-            serde_json::json!({"pid": 5}),
-            serde_json::json!({"pid": own, "recovery": false}),
-            serde_json::json!({"offset": offset(12)}),
-        ] {
-            assert_eq!(from(broken.clone()), (false, None), "{broken}");
-        }
-        assert_eq!(from(serde_json::json!({"pid": other, "since": "5"})), (false, Some(5)));
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for since in
-            [serde_json::json!(-1), serde_json::json!(0.5), serde_json::json!(" 1"), serde_json::json!([])]
-        {
-            assert!(ask(Recovery::Auto, true, serde_json::json!({"since": since})).is_err());
-        }
-        assert!(ask(Recovery::Auto, true, serde_json::json!({"recovery": 1})).is_err());
-        assert!(ask(Recovery::Auto, true, serde_json::json!({"since": null, "recovery": null})).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chat::OpId;
 use crate::index::fixture::{Logs, Said, seq};
-use crate::index::store::{Progress, Store};
+use crate::index::store::{LogName, Progress, Store};
 use crate::journal::record::{RoomChange, RoomRecord};
 
 const ROOMS: [&str; 4] = ["a", "b", "c", "d"];
