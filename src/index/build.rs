@@ -209,6 +209,13 @@ pub fn rebuild(data_dir: &Path, seen: &mut Seen<'_>) -> Result<Ends, BuildError>
     let bulk = Bulk::empty(data_dir)?;
     let (users, rooms) = catch_up_people(data_dir, &bulk.store, seen)?;
     apply_messages(data_dir, &bulk.store)?;
+    let path = data_dir.join(journal::ROOMS);
+    match File::open(&path) {
+        // Those who left before the log was compacted are not in it any more.
+        Ok(log) if Compacted::of(&log)?.is_some() => bulk.store.forget_departures()?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     bulk.finish()?.take_place()?;
     Ok(Ends { users, rooms, heads_behind: false })
 }

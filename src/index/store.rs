@@ -442,6 +442,11 @@ impl Store {
         Ok(since)
     }
 
+    /// Memberships that ended up to now may be missing: who was away by now can't be told of them.
+    pub fn forget_departures(&self) -> Result<(), IndexError> {
+        self.set_fact(DEPARTURES_SINCE, self.progress(LogName::Messages)?.last)
+    }
+
     /// Keeps when a membership was, and forgets the one that ended [`DEPARTURES`] ends before it.
     fn remember_departure(
         &self,
@@ -467,6 +472,9 @@ impl Store {
         Ok(())
     }
 }
+
+/// The fact from behind which message on ended memberships are known.
+pub(super) const DEPARTURES_SINCE: &str = "departures_since";
 
 /// Ended memberships that are remembered. Who was away longer than that many ends reach back, on the
 /// whole server, is told of a gap.

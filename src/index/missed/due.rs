@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Absence;
 use crate::chat::UserId;
-use crate::index::store::{JOINED_BITS, LogName};
+use crate::index::store::{DEPARTURES_SINCE, JOINED_BITS, LogName};
 use crate::index::{IndexError, Reader};
 
 /// When a user was in which room: behind one message and up to another.
@@ -71,6 +71,11 @@ fn forgotten(index: &Connection, after: u64) -> rusqlite::Result<bool> {
     let sql = "SELECT number, upto_seq FROM departures ORDER BY number LIMIT 1";
     let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?));
     let oldest = index.prepare_cached(sql)?.query_row([], row).optional()?;
+    let sql = "SELECT value FROM facts WHERE name = ?1";
+    let since = index.prepare_cached(sql)?.query_row([DEPARTURES_SINCE], |row| row.get::<_, u64>(0));
+    if since.optional()?.is_some_and(|since| after < since) {
+        return Ok(true);
+    }
     Ok(oldest.is_some_and(|(number, upto)| number > 1 && after < upto))
 }
 
