@@ -154,6 +154,9 @@ fn a_file_system_that_has_become_read_only() {
     let crew = Crew::start(&server, "crew", 20);
     crew.wait_for_confirmed(50);
     let before = server.fingerprint();
+    // Linux may answer a sync that is under way at that moment with success and lose what it was for
+    // (6.18 does so to a program that only writes and syncs): what is confirmed from now on may be gone.
+    let told = crew.ledger();
     volume.find_error();
     wait_until_not_ready(&server);
     // What was under way can't be cut from the file any more, so those who asked for it wait; who comes
@@ -174,6 +177,8 @@ fn a_file_system_that_has_become_read_only() {
     assert_eq!(server.fingerprint(), before, "nobody was restarted");
     server.signal(Signal::SIGKILL);
     let mut ledger = crew.finish();
+    ledger.confirmed.retain(|content, _| told.confirmed.contains_key(content));
+    ledger.users.retain(|name, created| !*created || told.users.contains_key(name));
     ledger.asked.extend(fresh);
     ledger.asked.insert(last.clone());
     ledger.refused.insert(last, "STORAGE_FAILED".to_owned());
