@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::apply::first_joined;
 use super::build::BuildError;
-use super::store::{LogName, first_joined};
+use super::store::LogName;
 use super::{IndexError, password, schema};
 use crate::chat::UserId;
 use crate::journal::compacted::{self, Compacted, HEADER_BYTES};

@@ -10,6 +10,7 @@
 //! help; both take what it does not have yet from the files themselves. [`missed`] answers what was due
 //! to somebody who comes back.
 
+mod apply;
 pub mod build;
 pub mod bulk;
 pub mod compact;

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::Absence;
 use crate::chat::UserId;
-use crate::index::store::{DEPARTURES_SINCE, JOINED_BITS, LogName};
+use crate::index::apply::{DEPARTURES_SINCE, JOINED_BITS};
+use crate::index::store::LogName;
 use crate::index::{IndexError, Reader};
 
 /// When a user was in which room: behind one message and up to another.
