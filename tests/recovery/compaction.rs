@@ -33,7 +33,8 @@ fn dump(data_dir: &Path) -> Vec<Vec<Value>> {
         "SELECT user, room, joined, after_seq FROM memberships ORDER BY 1, 2",
         "SELECT room, joined, user FROM members ORDER BY 1, 2",
         "SELECT log, last FROM progress ORDER BY 1",
-        "SELECT name, value FROM facts ORDER BY 1",
+        // A compacted log does not say who has left: an index made of it says since when it knows.
+        "SELECT name, value FROM facts WHERE name <> 'departures_since' ORDER BY 1",
     ] {
         let mut statement = index.prepare(question).unwrap();
         let columns = statement.column_count();
