@@ -215,6 +215,11 @@ impl Reader {
         })
     }
 
+    /// Whether there is such a room.
+    pub fn has_room(&self, room_id: &str) -> Result<bool, IndexError> {
+        self.ask(|index| index.prepare_cached("SELECT 1 FROM rooms WHERE room_id = ?1")?.exists([room_id]))
+    }
+
     /// Whether a user is in a room. `false`, too, if there is no such room.
     pub fn is_member(&self, room_id: &str, user: UserId) -> Result<bool, IndexError> {
         self.ask(|index| {

@@ -78,11 +78,8 @@ pub fn must_be_member(core: &Core, room_id: &str, caller: &Caller) -> Result<(),
     if core.index.is_member(room_id, caller.number)? {
         return Ok(());
     }
-    let refusal = match core.index.room(room_id)? {
-        Some(_) => Refusal::not_a_member(),
-        None => Refusal::room_not_found(),
-    };
-    Err(refusal.into())
+    let is_there = core.index.has_room(room_id)?;
+    Err(if is_there { Refusal::not_a_member() } else { Refusal::room_not_found() }.into())
 }
 
 /// A time in a query.
