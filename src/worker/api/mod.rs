@@ -12,6 +12,7 @@ mod messages;
 mod new_rooms;
 mod openapi;
 mod operator;
+mod page;
 mod participants;
 pub mod rooms;
 mod search;

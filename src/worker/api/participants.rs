@@ -9,7 +9,8 @@ use super::super::reader;
 use super::Rest;
 use super::answer::{ApiError, Asked, Named, Problem};
 use super::caller::Caller;
-use super::rooms::{invalid, known_length};
+use super::page;
+use super::rooms::known_length;
 use crate::chat::Refusal;
 use crate::index::{PARTICIPANTS_SHOWN, Page};
 
@@ -41,16 +42,8 @@ pub struct ParticipantsPage {
 
 impl ParticipantsQuery {
     fn page(&self) -> Result<Page, Refusal> {
-        let limit = match self.limit.as_deref().map(str::parse::<usize>) {
-            None => PAGE_LIMIT,
-            Some(Ok(limit)) if (1..=PAGE_LIMIT).contains(&limit) => limit,
-            Some(_) => return Err(invalid(&format!("limit must be 1 to {PAGE_LIMIT}"))),
-        };
-        let after = match self.cursor.as_deref().map(|cursor| i64::from_str_radix(cursor, 16)) {
-            None => None,
-            Some(Ok(after)) => Some(after),
-            Some(Err(_)) => return Err(invalid("cursor must be one that an earlier answer gave")),
-        };
+        let limit = page::limit(self.limit.as_deref(), PAGE_LIMIT)?;
+        let after = page::cursor(self.cursor.as_deref(), |cursor| i64::from_str_radix(cursor, 16))?;
         Ok(Page { after, limit })
     }
 }

@@ -13,6 +13,7 @@ use super::answer::{ApiError, Asked, Named, Problem, change, sync};
 use super::body::Body;
 use super::caller::Caller;
 use super::fields::Names;
+use super::page;
 use crate::chat::{Code, Refusal, rules};
 use crate::index::{PARTICIPANTS_SHOWN, Page, RoomInfo};
 use crate::journal::stamp::Stamp;
@@ -96,16 +97,8 @@ pub struct ListQuery {
 
 impl ListQuery {
     fn page(&self) -> Result<Page, Refusal> {
-        let limit = match self.limit.as_deref().map(str::parse::<usize>) {
-            None => LIST_LIMIT,
-            Some(Ok(limit)) if (1..=LIST_LIMIT).contains(&limit) => limit,
-            Some(_) => return Err(invalid(&format!("limit must be 1 to {LIST_LIMIT}"))),
-        };
-        let after = match self.cursor.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(after)) => Some(after),
-            Some(Err(_)) => return Err(invalid("cursor must be one that an earlier answer gave")),
-        };
+        let limit = page::limit(self.limit.as_deref(), LIST_LIMIT)?;
+        let after = page::cursor(self.cursor.as_deref(), str::parse)?;
         Ok(Page { after, limit })
     }
 }

@@ -11,8 +11,9 @@ use super::Rest;
 use super::answer::{ApiError, Asked, Problem};
 use super::caller::Caller;
 use super::messages::{self, StoredMessage};
-use super::rooms::invalid;
-use crate::chat::{Code, Refusal, rules};
+use super::page;
+use super::rooms::{invalid, known_length};
+use crate::chat::{Code, Refusal};
 use crate::config;
 use crate::index::search::{Query, Rooms};
 use crate::journal::search::Needle;
@@ -67,17 +68,13 @@ pub async fn search(
 ) -> Result<Response, ApiError> {
     let needle = needle(asked.q.as_deref())?;
     let limit = commands::history_limit(messages::number("limit", asked.limit.as_deref())?)?;
-    let cursor = asked.cursor.as_deref().map(|text| u64::from_str_radix(text, 16)).transpose();
-    let cursor = cursor.map_err(|_| invalid("cursor must be one that an earlier answer gave"))?;
+    let cursor = page::cursor(asked.cursor.as_deref(), |text| u64::from_str_radix(text, 16))?;
     let (from_ms, to_ms) =
         (messages::time("from", asked.from.as_deref())?, messages::time("to", asked.to.as_deref())?);
     let before = {
         let mut core = rest.app.core.lock();
         if let Some(room_id) = &asked.room_id {
-            if room_id.len() > rules::ROOM_ID_BYTES {
-                return Err(Refusal::room_not_found().into());
-            }
-            messages::must_be_member(&core, room_id, &caller)?;
+            messages::must_be_member(&core, &known_length(room_id)?, &caller)?;
         }
         // What another worker's client was already told is on the link by now.
         answers::drain(&mut core);
