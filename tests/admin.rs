@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::rest::{Answer, User};
 use common::server::minitalk;
 use common::socket::Socket;
-use common::{Options, Server, until};
+use common::{Options, Server, until, whole_lines};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -47,8 +47,8 @@ fn messages(server: &Server, user: &User, room: &str, query: &str) -> Vec<u64> {
 }
 
 fn audit(data_dir: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(data_dir.join("admin.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = whole_lines(&data_dir.join("admin.jsonl"));
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -30,6 +30,13 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The whole lines of a log that may be written to meanwhile: what has no line end yet is left out.
+pub fn whole_lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read(path).unwrap();
+    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    std::str::from_utf8(&text[..end]).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// Everything below a directory with size, mode and time of change, for "nothing was touched".
 pub fn listing(dir: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt;

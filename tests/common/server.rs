@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::until;
+use super::{until, whole_lines};
 
 /// Signs the tokens of every test server, so that tests can forge some.
 pub const SECRET: &str = "a secret that only these tests know, 32+ bytes";
@@ -215,7 +215,7 @@ impl Server {
             .filter(|name| name.starts_with("messages_") && name.ends_with(".jsonl"))
             .collect();
         names.sort();
-        let lines = |name: &str| lines_of(&self.data_dir.join(name));
+        let lines = |name: &str| whole_lines(&self.data_dir.join(name));
         names.into_iter().map(|name| (name.clone(), lines(&name))).collect()
     }
 
@@ -246,8 +246,4 @@ fn is_held(dir: &Path) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
     let mut files = processes.filter_map(fds).flatten().map_while(Result::ok);
     files.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(dir)))
-}
-
-fn lines_of(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }

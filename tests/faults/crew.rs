@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::common::rest::User;
 use crate::common::socket::Socket;
-use crate::common::{Server, until};
+use crate::common::{Server, until, whole_lines};
+use crate::volume::Volume;
 
 /// Clients that speak.
 const SPEAKERS: usize = 3;
@@ -178,8 +179,8 @@ fn lines(data_dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)
     names.sort();
     let mut lines = Vec::new();
     for name in names {
-        let text = String::from_utf8(std::fs::read(data_dir.join(&name)).unwrap()).unwrap();
-        lines.extend(text.lines().map(|line| (name.clone(), line.to_owned())));
+        let whole = whole_lines(&data_dir.join(&name)).into_iter();
+        lines.extend(whole.map(|line| (name.clone(), line)));
     }
     lines
 }
@@ -227,4 +228,15 @@ pub fn assert_reads(server: &Server, user: &User, room: &str) {
     let mut socket = Socket::connect(server, user);
     socket.send(&format!("427{}", json!(["join_room", {"roomId": room}])));
     while !socket.next().starts_with("437[") {}
+}
+
+/// Starts a server that was killed on its volume mounted anew.
+pub fn start_on_mounted_again(server: Arc<Server>, volume: &Volume) -> Server {
+    let mut server = Arc::try_unwrap(server).ok().unwrap();
+    server.wait_for_the_end();
+    volume.unmount();
+    volume.mount();
+    let server = server.start_again();
+    wait_until_ready(&server);
+    server
 }

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::common::socket::Socket;
 use crate::common::{Options, Server, until};
-use crate::crew::{Crew, assert_good, assert_reads, wait_until_not_ready, wait_until_ready};
+use crate::crew::{
+    Crew, assert_good, assert_reads, start_on_mounted_again, wait_until_not_ready, wait_until_ready,
+};
 use crate::volume::Volume;
 
 /// strace at work on a process; it lets go when dropped.
@@ -182,12 +184,7 @@ fn a_file_system_that_has_become_read_only() {
     ledger.asked.extend(fresh);
     ledger.asked.insert(last.clone());
     ledger.refused.insert(last, "STORAGE_FAILED".to_owned());
-    let mut server = Arc::try_unwrap(server).ok().unwrap();
-    server.wait_for_the_end();
-    volume.unmount();
-    volume.mount();
-    let server = server.start_again();
-    wait_until_ready(&server);
+    let server = start_on_mounted_again(server, &volume);
     assert_good(&ledger, &server);
     assert_eq!(server.post("/api/auth/signup", None, &signup("after")).status, 201);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 
 use crate::common::{Options, Server};
-use crate::crew::{Crew, Ledger, assert_good, judge, wait_until_ready};
+use crate::crew::{Crew, Ledger, assert_good, judge, start_on_mounted_again};
 use crate::volume::Volume;
 
 /// The smallest XFS there is has 300 MiB.
@@ -23,12 +23,7 @@ fn lose_power(volume: &Volume, tables: &'static str) -> (Ledger, Server) {
     // What is asked for now can't be stored; some hear that, and some wait until the end.
     server.signal(Signal::SIGKILL);
     let ledger = crew.finish();
-    let mut server = Arc::try_unwrap(server).ok().unwrap();
-    server.wait_for_the_end();
-    volume.unmount();
-    volume.mount();
-    let server = server.start_again();
-    wait_until_ready(&server);
+    let server = start_on_mounted_again(server, volume);
     (ledger, server)
 }
 

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::common::layout::{Layout, PASSWORD};
-use crate::common::{Options, Server, until};
+use crate::common::{Options, Server, until, whole_lines};
 use crate::{Place, array, stderr};
 
 fn passwords(server: &Server, number: u64) -> Vec<String> {
-    let text = std::fs::read_to_string(server.data_dir.join("users.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let own = lines.filter(|line| line["userId"] == json!(number));
+    let lines = whole_lines(&server.data_dir.join("users.jsonl"));
+    let records = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let own = records.filter(|record| record["userId"] == json!(number));
     own.map(|line| line["password"].as_str().unwrap_or_default().to_owned()).collect()
 }
 

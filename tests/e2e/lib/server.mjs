@@ -125,11 +125,11 @@ export class Server {
     return execFileSync(binary, ["verify", "--data-dir", this.dataDir], { encoding: "utf8" });
   }
 
-  // All messages in the log, in the order of the files.
+  // All messages in the log, in the order of the files; a line that is being written is left out.
   log() {
     const files = readdirSync(this.dataDir).filter((name) => /^messages_\d+\.jsonl$/.test(name)).sort();
     return files.flatMap((name) =>
-      readFileSync(path.join(this.dataDir, name), "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line)));
+      readFileSync(path.join(this.dataDir, name), "utf8").split("\n").slice(0, -1).map((line) => JSON.parse(line)));
   }
 
   // Ends what is left of it and removes its directory; the last words of a failing test file.
