@@ -10,12 +10,14 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memchr::memmem::Finder;
 use regex::{Regex, RegexBuilder, bytes};
-use unicode_normalization::{UnicodeNormalization, is_nfc};
+use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 
 use super::JournalError;
 use super::lines::LINE_BYTES;
@@ -71,16 +73,35 @@ impl Needle {
         self.exact.is_match(&content.nfc().collect::<String>())
     }
 
-    /// Whether a content has the text, as it stands in its line; `None`: it has escapes, so the line has
-    /// to be read as a record.
-    fn is_in_raw(&self, content: &[u8], found: bool) -> Option<bool> {
+    /// Whether a content has the text, as it stands in its line, with the bytes of it in which it may
+    /// stand, if there are such; `None`: it has escapes, so the line has to be read as a record.
+    fn is_in_raw(&self, content: &[u8], found: Option<Range<usize>>) -> Option<bool> {
         if memchr::memchr(b'\\', content).is_some() {
             return None;
         }
-        if found && self.ascii && content.is_ascii() {
+        if found.is_some_and(|found| self.stands_alone(content, found)) {
             return Some(true);
         }
         std::str::from_utf8(content).ok().map(|content| self.is_in(content))
+    }
+
+    /// Whether what was found is the text whatever stands around it: before and behind it nothing can
+    /// join it in NFC. Spares most contents a look at each of their characters.
+    fn stands_alone(&self, content: &[u8], found: Range<usize>) -> bool {
+        if content.get(found.end).is_some_and(|next| !next.is_ascii()) {
+            return false; // May be a mark that changes the last letter.
+        }
+        let found = &content[found];
+        if self.ascii {
+            return true; // Nothing joins what is before an ASCII character.
+        }
+        let Ok(text) = std::str::from_utf8(found) else {
+            return false;
+        };
+        let joins_nothing = |first: char| {
+            canonical_combining_class(first) == 0 && is_nfc_quick(std::iter::once(first)) == IsNormalized::Yes
+        };
+        text.chars().next().is_some_and(joins_nothing) && self.is_in(text)
     }
 }
 
@@ -160,9 +181,13 @@ fn candidates(needle: &Needle, block: &[u8], lines: &mut Vec<(usize, usize, bool
             Some(content) if found.start() >= start + content.end => Some(false),
             // In what stands before the content: the content is looked at alone.
             Some(content) if found.start() < start + content.start => {
-                needle.is_in_raw(&line[content.clone()], needle.raw.is_match(&line[content]))
+                let content = &line[content];
+                needle.is_in_raw(content, needle.raw.find(content).map(|found| found.range()))
             }
-            Some(content) => needle.is_in_raw(&line[content.clone()], found.end() <= start + content.end),
+            Some(content) => {
+                let (from, to) = (found.start() - start - content.start, found.end() - start - content.start);
+                needle.is_in_raw(&line[content.clone()], (to <= content.len()).then_some(from..to))
+            }
             // Damaged, perhaps.
             None => None,
         };
