@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use minitalk::engine::door::Door;
 use minitalk::engine::http::{self, Answer};
+use minitalk::engine::patience::{Patience, Watch, Watched};
 use minitalk::engine::table::{Key, Pause};
 use minitalk::engine::{Engine, Host, Message, PARSE_ERROR, Raw, Settings, socketio, turn};
 use minitalk::wire::engine::packet::MESSAGE;
@@ -221,8 +222,10 @@ async fn serve(stream: TcpStream, router: Router, timeout: Duration) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(timeout);
     let service = TowerToHyperService::new(router);
+    let watch = Watch::new(Patience { head: timeout, silence: timeout });
+    let io = TokioIo::new(Watched::new(stream, watch));
     // What a client breaks is its own.
-    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let _ = http.serve_connection(io, service).with_upgrades().await;
 }
 
 #[tokio::main(flavor = "current_thread")]

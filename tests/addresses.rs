@@ -4,25 +4,13 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use common::rest::{Answer, answer};
 use common::socket::Socket;
-use common::{DEADLINE, Options, Server, until};
+use common::{Options, Server, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use socket2::{Domain, Socket as RawSocket, Type};
-
-/// A connection from any address of this machine's own.
-fn connect_from(server: &Server, address: &str) -> TcpStream {
-    let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let from: SocketAddr = format!("{address}:0").parse().expect("an address");
-    socket.bind(&from.into()).expect("bound");
-    socket.connect(&SocketAddr::from(([127, 0, 0, 1], server.port)).into()).expect("connected");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE)).expect("set");
-    stream
-}
 
 /// One answer on a connection that stays; a refusal closes it.
 fn ask(stream: &mut TcpStream, headers: &str) -> Answer {
@@ -41,7 +29,7 @@ fn ask(stream: &mut TcpStream, headers: &str) -> Answer {
 
 /// A new connection that was answered, and how.
 fn try_from(server: &Server, address: &str) -> (TcpStream, u16) {
-    let mut stream = connect_from(server, address);
+    let mut stream = server.connect_from(address);
     let status = ask(&mut stream, "").status;
     (stream, status)
 }
@@ -71,14 +59,14 @@ fn the_limit_holds_for_the_whole_host_and_each_address() {
     let mut held = fill(&server, "127.0.0.1", LIMIT);
     assert!(held.len() <= LIMIT * 3 / 2, "{}", held.len());
 
-    let mut refused = connect_from(&server, "127.0.0.1");
+    let mut refused = server.connect_from("127.0.0.1");
     let refusal = ask(&mut refused, "Origin: http://localhost\r\n");
     assert_eq!(refusal.outcome(), "429 TOO_MANY_CONNECTIONS");
     assert!(refusal.body["error"].is_string());
     assert_eq!(refusal.header("connection"), Some("close"));
     assert_eq!(refusal.header("access-control-allow-origin"), Some("http://localhost"));
     assert_eq!(refused.read(&mut [0]).expect("closed"), 0);
-    let mut handshake = connect_from(&server, "127.0.0.1");
+    let mut handshake = server.connect_from("127.0.0.1");
     let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     handshake.write_all(upgrade.as_bytes()).expect("sent");
@@ -156,7 +144,7 @@ fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut server = Server::start(&Options { workers: 1, top, tables, ..Options::default() });
     let alice = server.new_users("alice", 1).remove(0);
     let upgrade = |address: &str, headers: &str| {
-        let mut stream = connect_from(&server, address);
+        let mut stream = server.connect_from(address);
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket&token={} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -169,18 +157,18 @@ fn behind_a_trusted_proxy_the_clients_address_counts() {
         (stream, String::from_utf8_lossy(&start[9..]).into_owned())
     };
     // The proxy itself may have as many connections as it likes, for as many clients.
-    let idle: Vec<_> = (0..10).map(|_| connect_from(&server, "127.0.0.9")).collect();
+    let idle: Vec<_> = (0..10).map(|_| server.connect_from("127.0.0.9")).collect();
     let mut one: Vec<_> = (0..2).map(|_| upgrade("127.0.0.9", "X-Forwarded-For: 1.1.1.1\r\n")).collect();
     let two: Vec<_> =
         (0..2).map(|_| upgrade("127.0.0.10", "X-Forwarded-For: 1.1.1.1, 2.2.2.2\r\n")).collect();
     assert!(one.iter().chain(&two).all(|(_, status)| status == "101"));
     for name in ["1.1.1.1", "6.6.6.6, 1.1.1.1", "1.1.1.1, 127.0.0.10", "::ffff:1.1.1.1", "2.2.2.2"] {
         assert_eq!(upgrade("127.0.0.9", &format!("X-Forwarded-For: {name}\r\n")).1, "429", "{name}");
-        let mut stream = connect_from(&server, "127.0.0.9");
+        let mut stream = server.connect_from("127.0.0.9");
         let refused = ask(&mut stream, &format!("X-Forwarded-For: {name}\r\n"));
         assert_eq!(refused.outcome(), "429 TOO_MANY_CONNECTIONS", "{name}");
     }
-    let mut shared = connect_from(&server, "127.0.0.9");
+    let mut shared = server.connect_from("127.0.0.9");
     for _ in 0..10 {
         assert_eq!(ask(&mut shared, "X-Forwarded-For: 3.3.3.3\r\n").status, 200, "one after the other");
     }
@@ -192,5 +180,33 @@ fn behind_a_trusted_proxy_the_clients_address_counts() {
     let _direct: Vec<_> = (0..2).map(|_| upgrade("127.0.0.4", "X-Forwarded-For: 4.4.4.4\r\n")).collect();
     assert_eq!(upgrade("127.0.0.4", "X-Forwarded-For: 5.5.5.5\r\n").1, "429");
     drop(idle);
+    server.stop();
+}
+
+/// The last bound of all: what one worker holds, whoever it is.
+#[test]
+fn a_full_worker_turns_the_next_away_until_one_leaves() {
+    let tables = "[limits]\nconnections_per_worker = 3\n";
+    let mut server = Server::start(&Options { workers: 1, tables, ..Options::default() });
+    let alice = server.new_users("alice", 1).remove(0);
+    let mut held: Vec<Socket> = (0..3).map(|_| Socket::connect(&server, &alice)).collect();
+    let handshake = || {
+        let mut stream = server.connect();
+        let request =
+            "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text.to_ascii_lowercase()
+    };
+    let refused = handshake();
+    assert!(refused.starts_with("http/1.1 503") && refused.contains("retry-after: "), "{refused}");
+    for socket in &mut held {
+        // Who is in goes on.
+        socket.send("42[\"typing\",{}]");
+        assert!(socket.next().contains("INVALID_REQUEST"));
+    }
+    held.pop();
+    until("there is room again", || handshake().starts_with("http/1.1 200").then_some(()));
     server.stop();
 }

@@ -10,6 +10,6 @@ pub mod room;
 pub mod rules;
 
 pub use id::{OpId, UserId};
-pub use pace::Pace;
+pub use pace::{Pace, Paces};
 pub use refusal::{Code, Refusal};
 pub use room::RoomEvent;

@@ -1,4 +1,8 @@
-//! How fast one user may send: a token bucket kept as a single number.
+//! How fast one user may send: a token bucket kept as a single number, and buckets for many.
+
+use std::collections::HashMap;
+
+use super::UserId;
 
 /// A token bucket in the form of the generic cell rate algorithm: it remembers only the moment at
 /// which the bucket would be full again.
@@ -25,6 +29,39 @@ impl Pace {
     }
 }
 
+/// Buckets of all users who took something lately. A full bucket is as good as none, so there are never
+/// many more than users took something within a second.
+pub struct Paces {
+    per_second: u32,
+    buckets: HashMap<UserId, Pace, foldhash::fast::RandomState>,
+    /// How many there may be before the full ones are forgotten.
+    most: usize,
+}
+
+/// Buckets that are not worth a look at which of them are full.
+const FEW: usize = 1_024;
+
+impl Paces {
+    /// Buckets that hold `per_second` tokens and gain as many each second; 0: no limit.
+    pub fn new(per_second: u32) -> Paces {
+        Paces { per_second, buckets: HashMap::default(), most: FEW }
+    }
+
+    /// Takes one token of a user's. `now_us`: microseconds on any clock; one that goes back a little
+    /// only makes a user wait for that little.
+    pub fn take(&mut self, user: UserId, now_us: u64) -> bool {
+        if self.per_second == 0 {
+            return true;
+        }
+        if self.buckets.len() >= self.most {
+            self.buckets.retain(|_, pace| pace.full_at_us > now_us);
+            self.most = FEW.max(2 * self.buckets.len());
+            self.buckets.shrink_to(self.most);
+        }
+        self.buckets.entry(user).or_default().take(now_us, self.per_second)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +75,20 @@ mod tests {
         assert_eq!(second, 9, "one each 100 ms after the first");
         assert!(pace.take(3_000_000, 10), "full again");
         assert!((0..100_000).all(|_| pace.take(5, 0)), "0 is no limit");
+    }
+
+    #[test]
+    fn each_user_has_a_bucket_and_full_ones_are_forgotten() {
+        let mut paces = Paces::new(2);
+        for user in 0..100_000 {
+            assert!(paces.take(user, user * 1_000), "the first of user {user}");
+            assert!(paces.buckets.len() <= 2 * FEW, "a thousand users a second");
+        }
+        let now = 1_000_000_000;
+        assert_eq!((0..10).filter(|_| paces.take(7, now)).count(), 2);
+        assert!(paces.take(8, now));
+        assert!(!paces.take(7, now - 100), "a clock that goes back a little gives nothing away");
+        let mut free = Paces::new(0);
+        assert!((0..100_000).all(|_| free.take(1, 0)));
     }
 }

@@ -39,6 +39,8 @@ pub enum Code {
     RateLimited,
     /// As many connections as allowed come from this address.
     TooManyConnections,
+    /// Too many wrong passwords came from this address; try again later.
+    TooManyAttempts,
     /// The server has more in hand than it may hold; try again a little later.
     Overloaded,
     /// The disk did not take the record; nothing was stored.
@@ -76,6 +78,7 @@ impl Code {
             Code::ContentTooLong => "CONTENT_TOO_LONG",
             Code::RateLimited => "RATE_LIMITED",
             Code::TooManyConnections => "TOO_MANY_CONNECTIONS",
+            Code::TooManyAttempts => "TOO_MANY_ATTEMPTS",
             Code::Overloaded => "OVERLOADED",
             Code::StorageFailed => "STORAGE_FAILED",
             Code::StorageFull => "STORAGE_FULL",
@@ -111,6 +114,16 @@ impl Refusal {
     /// There is no room of that id.
     pub fn room_not_found() -> Refusal {
         Refusal::new(Code::RoomNotFound, "Chat room not found")
+    }
+
+    /// The user sends messages faster than allowed.
+    pub fn too_many_messages() -> Refusal {
+        Refusal::new(Code::RateLimited, "Too many messages, slow down")
+    }
+
+    /// The user asks for something more often than allowed.
+    pub fn too_many_requests() -> Refusal {
+        Refusal::new(Code::RateLimited, "Too many requests, slow down")
     }
 
     /// A bounded queue is full.

@@ -212,22 +212,45 @@ pub enum Recovery {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Messages per second of one user on one worker, sustained and in a burst; 0: no limit.
+    /// Messages per second of one user, sustained and in a burst; 0: no limit. As the others here, for
+    /// the whole host unless something else is said.
     pub messages_per_second: u32,
+    /// `typing` per second of one user; 0: no limit.
+    pub typing_per_second: u32,
+    /// `join_room` per second of one user; 0: no limit.
+    pub joins_per_second: u32,
+    /// `leave_room` per second of one user; 0: no limit.
+    pub leaves_per_second: u32,
+    /// `get_messages` per second of one user; 0: no limit.
+    pub history_per_second: u32,
+    /// REST calls per second by which one user changes rooms; 0: no limit. Of a batch call each step of
+    /// about a thousand rooms counts.
+    pub changes_per_second: u32,
+    /// Wrong passwords for one user from one address within `login_failures_window`; 0: no limit.
+    pub login_failures_per_user: u32,
+    /// Wrong passwords from one address (of IPv6: one /64 network) for anybody within
+    /// `login_failures_window`; 0: no limit.
+    pub login_failures_per_address: u32,
+    /// How long it takes until all of them are forgiven.
+    pub login_failures_window: Duration,
     /// Characters of one message.
     pub content_chars: usize,
     /// Rooms one user may be in.
     pub rooms_per_user: usize,
     /// Connections one worker holds.
     pub connections_per_worker: usize,
-    /// Connections one user holds on one worker.
+    /// Connections one user holds.
     pub connections_per_user: usize,
-    /// Connections from one address (of IPv6: one /64 network) to the whole host; 0: no limit.
+    /// Connections from one address (of IPv6: one /64 network); 0: no limit.
     pub connections_per_address: usize,
     /// Bytes waiting for one connection before it is closed as too slow.
     pub outgoing_bytes_per_connection: usize,
-    /// Longest time from the first byte to a connected client.
+    /// Longest time for a request's head from its first byte, for the first request of a connection, and
+    /// from there to a client that has entered the chat.
     pub handshake_timeout: Duration,
+    /// Longest silence of an HTTP connection between two requests, or of one that does not take its
+    /// answer. Above what proxies keep connections for, so that it is they who close.
+    pub keep_alive_timeout: Duration,
     /// Bytes of one REST body.
     pub body_bytes: usize,
     /// Bytes of REST bodies in one worker's memory, each until its call is answered; more are
@@ -324,6 +347,14 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             messages_per_second: 1_000,
+            typing_per_second: 100,
+            joins_per_second: 1_000,
+            leaves_per_second: 1_000,
+            history_per_second: 500,
+            changes_per_second: 500,
+            login_failures_per_user: 30,
+            login_failures_per_address: 300,
+            login_failures_window: Duration::from_secs(5 * 60),
             content_chars: 4_000,
             rooms_per_user: 100_000,
             connections_per_worker: 100_000,
@@ -331,6 +362,7 @@ impl Default for Limits {
             connections_per_address: 0,
             outgoing_bytes_per_connection: 1 << 20,
             handshake_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
             body_bytes: 100 << 20,
             body_bytes_per_worker: 256 << 20,
             body_timeout: Duration::from_secs(10),

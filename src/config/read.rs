@@ -116,7 +116,16 @@ fn socketio(s: &mut Section<'_, '_>, socketio: &mut SocketIo) {
 }
 
 fn limits(s: &mut Section<'_, '_>, limits: &mut Limits) {
-    s.number("messages_per_second", 0..=1_000_000_000, &mut limits.messages_per_second);
+    let rate = 0..=1_000_000_000;
+    s.number("messages_per_second", rate.clone(), &mut limits.messages_per_second);
+    s.number("typing_per_second", rate.clone(), &mut limits.typing_per_second);
+    s.number("joins_per_second", rate.clone(), &mut limits.joins_per_second);
+    s.number("leaves_per_second", rate.clone(), &mut limits.leaves_per_second);
+    s.number("history_per_second", rate.clone(), &mut limits.history_per_second);
+    s.number("changes_per_second", rate, &mut limits.changes_per_second);
+    s.number("login_failures_per_user", 0..=1_000_000, &mut limits.login_failures_per_user);
+    s.number("login_failures_per_address", 0..=1_000_000, &mut limits.login_failures_per_address);
+    s.duration("login_failures_window", SECOND..=DAY, &mut limits.login_failures_window);
     s.number("content_chars", 1..=10_000_000, &mut limits.content_chars);
     s.number("rooms_per_user", 1..=1_000_000_000, &mut limits.rooms_per_user);
     s.number("connections_per_worker", 1..=10_000_000, &mut limits.connections_per_worker);
@@ -125,6 +134,7 @@ fn limits(s: &mut Section<'_, '_>, limits: &mut Limits) {
     let bytes = SMALLEST_BYTES..=LARGEST_BYTES;
     s.number("outgoing_bytes_per_connection", bytes.clone(), &mut limits.outgoing_bytes_per_connection);
     s.duration("handshake_timeout", 100 * MS..=10 * MINUTE, &mut limits.handshake_timeout);
+    s.duration("keep_alive_timeout", 100 * MS..=HOUR, &mut limits.keep_alive_timeout);
     s.number("body_bytes", bytes, &mut limits.body_bytes);
     s.number("body_bytes_per_worker", SMALLEST_BYTES..=64 * LARGEST_BYTES, &mut limits.body_bytes_per_worker);
     s.duration("body_timeout", 100 * MS..=10 * MINUTE, &mut limits.body_timeout);

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tungstenite::handshake::derive_accept_key;
 
 use super::http::{Answer, Wanted, is_websocket_handshake};
+use super::patience::Watched;
 use super::sid::{self, Sid};
 use super::table::{Conn, Key, Transport};
 use super::upgrade::{self, Verdict};
@@ -202,8 +203,8 @@ impl<H: Host> Door<H> {
                 Ok(upgraded) => upgraded,
                 Err(error) => return tracing::debug!(%error, "a client left during its handshake"),
             };
-            match upgraded.downcast::<TokioIo<TcpStream>>() {
-                Ok(parts) => then(parts.io.into_inner(), parts.read_buf.to_vec()),
+            match upgraded.downcast::<TokioIo<Watched>>() {
+                Ok(parts) => then(parts.io.into_inner().into_inner(), parts.read_buf.to_vec()),
                 Err(_) => tracing::error!("the HTTP library gave back another stream than it was given"),
             }
         });

@@ -12,6 +12,8 @@
 //! are made into a payload only when a request fetches them, so frames can be shared by all members
 //! of a room, and an upgrade has nothing to convert, lose or reorder. [`turn`] is the loop's share.
 //!
+//! [`patience`] is for the time before: connections that still speak HTTP.
+//!
 //! Nothing here waits: no task, timer, channel or buffer belongs to an idle WebSocket.
 
 pub mod door;
@@ -19,6 +21,7 @@ mod host;
 pub mod http;
 mod outbox;
 mod packet;
+pub mod patience;
 mod polling;
 pub mod sid;
 pub mod socketio;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
 /// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +75,25 @@ pub enum ToWriter<'a> {
         /// Number of the administrator who asks.
         by: UserId,
     },
+    /// Tell every worker. Never stored, never answered; may be lost.
+    Login(Login<'a>),
 }
 
-/// How many connections a worker has, by address.
+/// Somebody has tried a password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login<'a> {
+    /// Where; hears it as well.
+    pub worker: u16,
+    /// The name that was given; whether there is such a user does not matter.
+    #[serde(borrow)]
+    pub name: &'a str,
+    /// As it is counted; `None`: from somebody with a token of that user.
+    pub address: Option<IpAddr>,
+    /// The password was right.
+    pub right: bool,
+}
+
+/// How many connections a worker has, by address and by user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visitors {
     /// Whose count it is; hears it as well.
@@ -88,6 +104,8 @@ pub struct Visitors {
     pub ask: bool,
     /// Addresses whose count has changed, or all of them.
     pub counts: Vec<(IpAddr, u32)>,
+    /// The same of users.
+    pub users: Vec<(UserId, u32)>,
 }
 
 /// How far a worker has followed the two published orders.
@@ -141,6 +159,20 @@ pub enum Change {
     },
     /// Put other hashes of the same passwords in place of outdated ones.
     SetPasswords(Vec<NewPassword>),
+}
+
+impl Change {
+    /// The user whose share of changes it takes from; administrators' and those that belong to nobody
+    /// are not counted.
+    pub fn user(&self) -> Option<UserId> {
+        match self {
+            Change::CreateRooms { creator: user, .. }
+            | Change::Invite { by: user, .. }
+            | Change::Join { user, .. }
+            | Change::Leave { user, .. } => Some(*user),
+            Change::CreateUsers(_) | Change::SetPasswords(_) | Change::DeleteUsers { .. } => None,
+        }
+    }
 }
 
 /// Another hash for a user's password.
@@ -224,6 +256,9 @@ pub enum FromWriter<'a> {
     },
     /// A worker's news, to itself as well.
     Visitors(Visitors),
+    /// The same.
+    #[serde(borrow)]
+    Login(Login<'a>),
     /// Users up to this number are no more, nor is any room that was there.
     UsersDeleted {
         /// The highest number among them.

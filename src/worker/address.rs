@@ -6,7 +6,8 @@
 //!
 //! Workers tell each other their counts through the storage writer, on the bus that also carries
 //! `typing`: each counts exactly what it has, and knows of the others what they last said, some
-//! hundred microseconds ago. A burst that arrives everywhere at the same moment can so go past the
+//! hundred microseconds ago. The same news says how many connections each user has
+//! (`limits.connections_per_user`), which the hub counts. A burst that arrives everywhere at the same moment can so go past the
 //! limit by what the other workers took in meanwhile; a lasting excess is not possible.
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +22,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::api::answer::ApiError;
+use super::census::{Elsewhere, Others};
 use super::core::App;
+use super::hub::Hub;
 use super::uplink::Uplink;
-use crate::chat::{Code, Refusal};
+use crate::chat::{Code, Refusal, UserId};
 use crate::config::{Config, Network};
 use crate::link::frame::{ToWriter, Visitors};
 
@@ -33,9 +36,9 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Bits of an IPv6 address that name a customer's network, who has all addresses in it.
 const IPV6_BITS: u32 = 64;
 
-/// Connections by address.
+/// Connections by address; and of users, what the other workers have.
 pub struct Addresses {
-    /// 0: nothing is counted.
+    /// 0: no address is counted.
     limit: usize,
     trusted: Vec<Network>,
     worker: u16,
@@ -46,8 +49,8 @@ pub struct Addresses {
 #[derive(Default)]
 struct Counts {
     here: HashMap<IpAddr, u32>,
-    /// By worker.
-    elsewhere: HashMap<u16, HashMap<IpAddr, u32>>,
+    elsewhere: Elsewhere<IpAddr>,
+    users_elsewhere: Elsewhere<UserId>,
     /// Addresses whose count the others have not been told.
     changed: HashSet<IpAddr>,
     /// Everything is to be told, and perhaps asked for.
@@ -81,7 +84,11 @@ impl Drop for Held {
     }
 }
 
-/// Who is at the other end of a TCP connection.
+/// The address at the other end of a TCP connection.
+#[derive(Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// How the other end of a TCP connection is counted.
 #[derive(Clone)]
 pub enum Visitor {
     /// Nothing is counted.
@@ -122,11 +129,9 @@ impl Addresses {
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Held>> {
         let address = counted_as(address);
         let mut counts = self.counts.lock();
-        let elsewhere = counts.elsewhere.values().filter_map(|worker| worker.get(&address));
-        let others: u32 = elsewhere.sum();
         let here = counts.here.get(&address).copied().unwrap_or(0);
-        let total = usize::try_from(here.saturating_add(others)).unwrap_or(usize::MAX);
-        if total >= self.limit {
+        let others = counts.elsewhere.of(&address).connections;
+        if usize::try_from(here).unwrap_or(usize::MAX).saturating_add(others) >= self.limit {
             return None;
         }
         counts.here.insert(address, here + 1);
@@ -159,6 +164,16 @@ impl Addresses {
         self.wake.notify_one();
     }
 
+    /// Connections of a user on the other workers.
+    pub fn of_user_elsewhere(&self, number: UserId) -> Others {
+        self.counts.lock().users_elsewhere.of(&number)
+    }
+
+    /// Whom a request comes from, as it is counted; `peer` made the connection.
+    pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        counted_as(if self.is_trusted(peer) { self.client(peer, headers) } else { peer })
+    }
+
     /// Whom a proxy speaks for: the last one named that is no trusted proxy itself. What stands before
     /// that name is anybody's invention.
     fn client(&self, proxy: IpAddr, headers: &HeaderMap) -> IpAddr {
@@ -183,49 +198,40 @@ impl Addresses {
 
     /// The link is up: the others have to be told everything, and asked.
     pub fn introduce(&self) {
-        if self.limit > 0 {
-            self.counts.lock().introduce = Some(Introduction::AndAsk);
-        }
+        self.counts.lock().introduce = Some(Introduction::AndAsk);
     }
 
     /// Another worker's news.
     pub fn hear(&self, news: Visitors) {
-        if self.limit == 0 || news.worker == self.worker {
+        if news.worker == self.worker {
             return;
         }
         let mut counts = self.counts.lock();
         if news.ask && counts.introduce.is_none() {
             counts.introduce = Some(Introduction::Answer);
         }
-        let theirs = counts.elsewhere.entry(news.worker).or_default();
-        if news.afresh {
-            theirs.clear();
-        }
-        for (address, count) in news.counts {
-            if count == 0 {
-                theirs.remove(&address);
-            } else {
-                theirs.insert(address, count);
-            }
-        }
+        counts.elsewhere.hear(news.worker, news.afresh, news.counts);
+        counts.users_elsewhere.hear(news.worker, news.afresh, news.users);
     }
 
     /// Tells the others what has changed here.
-    pub fn tell(&self, uplink: &mut Uplink) {
-        if self.limit == 0 {
-            return;
-        }
+    pub fn tell(&self, hub: &mut Hub, uplink: &mut Uplink) {
+        let touched = hub.take_touched();
         let mut counts = self.counts.lock();
+        let changed = std::mem::take(&mut counts.changed);
         if !uplink.is_up() {
             // Everything is told when it is.
-            counts.changed.clear();
             return;
         }
         let introduce = counts.introduce.take();
-        let changed = std::mem::take(&mut counts.changed);
-        if introduce.is_none() && changed.is_empty() {
+        if introduce.is_none() && changed.is_empty() && touched.is_empty() {
             return;
         }
+        let users = if introduce.is_some() {
+            hub.users_with_sockets().collect()
+        } else {
+            touched.into_iter().map(|number| (number, sockets(hub.sockets_of(number)))).collect()
+        };
         let news = if introduce.is_some() {
             counts.here.iter().map(|(address, count)| (*address, *count)).collect()
         } else {
@@ -237,6 +243,7 @@ impl Addresses {
             afresh: introduce.is_some(),
             ask: introduce == Some(Introduction::AndAsk),
             counts: news,
+            users,
         }));
     }
 }
@@ -257,6 +264,11 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     let response = next.run(request).await;
     drop(held);
     response
+}
+
+/// A process has far fewer.
+fn sockets(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// What stands for an address in the counts.
@@ -293,7 +305,7 @@ mod tests {
 
     fn news(worker: u16, afresh: bool, counts: &[(&str, u32)]) -> Visitors {
         let counts = counts.iter().map(|(address, count)| (ip(address), *count)).collect();
-        Visitors { worker, afresh, ask: false, counts }
+        Visitors { worker, afresh, ask: false, counts, users: vec![(7, 2)] }
     }
 
     #[test]
@@ -324,9 +336,12 @@ mod tests {
     fn what_other_workers_hold_counts_too() {
         let addresses = addresses(5, 0);
         addresses.hear(news(1, true, &[("1.2.3.4", 3)]));
+        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 2, workers: 1 });
         addresses.hear(news(2, true, &[("1.2.3.4", 1), ("9.9.9.9", 5)]));
+        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 4, workers: 2 });
         addresses.hear(news(0, true, &[("1.2.3.4", 5)]));
         let _held = addresses.enter(ip("1.2.3.4")).unwrap();
+        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 4, workers: 2 }, "not its own");
         assert!(addresses.enter(ip("1.2.3.4")).is_none());
         assert!(addresses.enter(ip("9.9.9.9")).is_none());
         addresses.hear(news(1, false, &[("1.2.3.4", 2)]));

@@ -62,6 +62,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.addresses.introduce();
         }
         FromWriter::Visitors(news) => core.addresses.hear(news),
+        FromWriter::Login(login) => core.brake.hear(&login),
         FromWriter::Messages { messages } => deliver::gather(core, &messages),
         FromWriter::Rooms { rev, events } => {
             deliver::hand_out(core);

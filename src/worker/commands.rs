@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::answers::index_failed;
 use super::core::{Core, Standing};
 use super::deliver;
+use super::hub::Doing;
 use super::session::HistoryRead;
 use super::uplink::Asker;
 use crate::chat::{Code, Refusal, UserId, rules};
@@ -61,8 +62,8 @@ fn check_member(core: &mut Core, key: Key, room_id: &str) -> Result<(), Refusal>
 
 fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u64>) -> Result<(), Refusal> {
     rules::content(&send.content, core.config.limits.content_chars)?;
+    take_turn(core, key, Doing::Message)?;
     check_member(core, key, &send.room_id)?;
-    take_turn(core, key)?;
     let Some((user, sender)) = core.hub.user(key.slot) else {
         return Err(Refusal::not_a_member());
     };
@@ -88,17 +89,36 @@ fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u
     Ok(())
 }
 
-/// The user's share of messages per second.
-fn take_turn(core: &mut Core, key: Key) -> Result<(), Refusal> {
+/// The user's share of something per second. Of messages the storage writer counts what comes by all
+/// workers; of the rest each worker has an equal part that the user is connected to.
+fn take_turn(core: &mut Core, key: Key, doing: Doing) -> Result<(), Refusal> {
     let now_us = core.now_us();
-    let per_second = core.config.limits.messages_per_second;
-    let allowed = core.hub.pace(key.slot).is_none_or(|pace| pace.take(now_us, per_second));
-    if allowed { Ok(()) } else { Err(Refusal::new(Code::RateLimited, "Too many messages, slow down")) }
+    let limits = &core.config.limits;
+    let per_second = match doing {
+        Doing::Message => limits.messages_per_second,
+        Doing::Typing => limits.typing_per_second,
+        Doing::Join => limits.joins_per_second,
+        Doing::Leave => limits.leaves_per_second,
+        Doing::History => limits.history_per_second,
+    };
+    let per_second = match core.hub.number(key.slot) {
+        Some(user) if doing != Doing::Message && per_second > 0 => {
+            per_second.div_ceil(1 + core.addresses.of_user_elsewhere(user).workers)
+        }
+        _ => per_second,
+    };
+    let allowed = core.hub.pace(key.slot, doing).is_none_or(|pace| pace.take(now_us, per_second));
+    match doing {
+        _ if allowed => Ok(()),
+        Doing::Message => Err(Refusal::too_many_messages()),
+        _ => Err(Refusal::too_many_requests()),
+    }
 }
 
 /// The seat is taken when the storage writer has answered: what was published before the request is
 /// history by then, what comes behind it is heard, and nothing is between.
 fn join_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    take_turn(core, key, Doing::Join)?;
     check_member(core, key, room_id)?;
     let asker = Asker::JoinRoom(key, ack, room_id.to_owned());
     core.uplink.submit(asker, |count| ToWriter::Sync { count })?;
@@ -124,6 +144,7 @@ pub fn on_joined(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> 
 }
 
 fn leave_room(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    take_turn(core, key, Doing::Leave)?;
     check_member(core, key, room_id)?;
     deliver::hand_out(core);
     core.hub.mute(key.slot, room_id);
@@ -143,6 +164,7 @@ fn tell_about_room(core: &mut Core, key: Key, event: &str, room_id: &str, ack: O
 }
 
 fn get_messages(core: &mut Core, key: Key, get: &GetMessages<'_>, ack: Option<u64>) -> Result<(), Refusal> {
+    take_turn(core, key, Doing::History)?;
     check_member(core, key, &get.room_id)?;
     let limit = history_limit(get.limit)?;
     let Some(ack) = ack else {
@@ -173,8 +195,8 @@ pub fn before(core: &Core, asked: Option<u64>) -> Option<u64> {
 }
 
 fn typing(core: &mut Core, key: Key, room_id: &str, ack: Option<u64>) -> Result<(), Refusal> {
+    take_turn(core, key, Doing::Typing)?;
     check_member(core, key, room_id)?;
-    take_turn(core, key)?;
     if let Some((user, username)) = core.hub.user(key.slot) {
         core.uplink.tell(&ToWriter::Typing { room_id, user, username });
     }

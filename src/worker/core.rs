@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::address::{Addresses, Held};
+use super::brake::Brake;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::hub::Hub;
@@ -22,7 +23,7 @@ use super::search::Searches;
 use super::session;
 use super::token::Tokens;
 use super::uplink::Uplink;
-use crate::chat::UserId;
+use crate::chat::{Paces, UserId};
 use crate::config::{self, Config};
 use crate::engine::door::Door;
 use crate::engine::table::{Key, Pause};
@@ -52,6 +53,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Counts connections by address.
     pub addresses: Arc<Addresses>,
+    /// Slows down those who guess passwords.
+    pub brake: Arc<Brake>,
     /// Wakes the turn loop after a task has left work for it.
     pub wake: Arc<Notify>,
     /// Reads the rooms of those who enter.
@@ -78,6 +81,10 @@ pub struct Core {
     pub seals: Seals,
     /// Counts connections by address.
     pub addresses: Arc<Addresses>,
+    /// Slows down those who guess passwords.
+    pub brake: Arc<Brake>,
+    /// How fast users change rooms.
+    pub changes: Paces,
     /// The connections.
     pub engine: Engine<Client>,
     /// Who hears what.

@@ -10,13 +10,14 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::address::Visitor;
+use super::address::{Peer, Visitor};
 use super::core::App;
+use crate::engine::patience::{Patience, Watch, Watched};
 
 /// Pause after the kernel refuses to accept (mostly: too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -65,7 +66,9 @@ pub async fn accept(
     let router = TowerToHyperService::new(router);
     let limits = &app.config.limits;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
+    // The library's own would run between two requests as well.
+    http.header_read_timeout(None);
+    let patience = Patience { head: limits.handshake_timeout, silence: limits.keep_alive_timeout };
     let refused = Open::default();
     loop {
         let accepted = tokio::select! {
@@ -84,7 +87,8 @@ pub async fn accept(
                     }
                     _ => [Some(open.one_more()), None],
                 };
-                tokio::spawn(serve(stream, visitor, http, router.clone(), counted, stop.clone()));
+                let client = Client { stream, peer: Peer(peer.ip()), visitor, watch: Watch::new(patience) };
+                tokio::spawn(serve(client, http, router.clone(), counted, stop.clone()));
             }
             // Dropping the stream closes it: the client sees that it is not wanted now.
             Ok(_) => tracing::warn!("closed a new connection: too many are open"),
@@ -96,9 +100,16 @@ pub async fn accept(
     }
 }
 
-async fn serve(
+/// A connection that has been accepted.
+struct Client {
     stream: TcpStream,
+    peer: Peer,
     visitor: Visitor,
+    watch: Watch,
+}
+
+async fn serve(
+    Client { stream, peer, visitor, watch }: Client,
     http: http1::Builder,
     router: TowerToHyperService<Router>,
     _counted: [Option<Counted>; 2],
@@ -111,17 +122,24 @@ async fn serve(
     let answering = Open::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(visitor.clone());
-        let answering = answering.one_more();
+        request.extensions_mut().insert(peer);
+        let (answering, watch) = (answering.one_more(), watch.clone());
+        watch.begun();
         let answer = router.call(request);
         async move {
             let answer = answer.await;
+            watch.answered();
             drop(answering);
             answer
         }
     });
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let io = TokioIo::new(Watched::new(stream, watch.clone()));
+    let mut connection = std::pin::pin!(http.serve_connection(io, service).with_upgrades());
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = watch.serve(connection.as_mut()) => match served {
+            Some(served) => served,
+            None => return tracing::debug!("closed an HTTP connection that said nothing for too long"),
+        },
         () = stopping(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             finish(connection, &answering).await

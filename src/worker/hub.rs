@@ -22,6 +22,7 @@ use crate::chat::{Pace, RoomEvent, UserId};
 use crate::engine::table::Slot;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// Index of a room in the hub; valid until the room's last local user is gone.
 pub type RoomIdx = u32;
@@ -34,7 +35,27 @@ pub struct Hub {
     users: Slab<User>,
     users_by_number: Map<UserId, u32>,
     sockets: Vec<Option<Socket>>,
+    /// Users whose number of sockets has changed since [`Hub::take_touched`]: of one turn.
+    touched: Set<UserId>,
 }
+
+/// What a user does that has a rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// `send_message`
+    Message,
+    /// `typing`
+    Typing,
+    /// `join_room`
+    Join,
+    /// `leave_room`
+    Leave,
+    /// `get_messages`
+    History,
+}
+
+/// How many of them there are.
+const DOINGS: usize = 5;
 
 struct Room {
     /// Shared with the map that finds it.
@@ -59,7 +80,8 @@ struct User {
     sockets: SmallVec<[Slot; 2]>,
     /// Sorted. Most users are in few rooms; those need no memory of their own.
     rooms: SmallVec<[RoomIdx; 4]>,
-    pace: Pace,
+    /// By [`Doing`].
+    paces: [Pace; DOINGS],
     /// There until the index has told all of its rooms.
     learning: Option<Box<Learning>>,
 }
@@ -107,7 +129,7 @@ impl Hub {
                     name: name.into(),
                     sockets: SmallVec::new(),
                     rooms: SmallVec::new(),
-                    pace: Pace::default(),
+                    paces: [Pace::default(); DOINGS],
                     learning: Some(Box::default()),
                 }));
                 self.users_by_number.insert(number, user);
@@ -120,6 +142,7 @@ impl Hub {
         }
         self.sockets[at] = Some(Socket { user, seats: SmallVec::new(), next: 0 });
         self.users[usize_of(user)].sockets.push(slot);
+        self.touched.insert(number);
     }
 
     /// Behind which key the next page of the socket's user's rooms begins; `None`: all are known.
@@ -227,6 +250,7 @@ impl Hub {
         }
         let user = &mut self.users[usize_of(socket.user)];
         user.sockets.retain(|other| *other != slot);
+        self.touched.insert(user.number);
         if user.sockets.is_empty() {
             let gone = self.users.remove(usize_of(socket.user));
             self.users_by_number.remove(&gone.number);
@@ -261,10 +285,20 @@ impl Hub {
         Some((user.number, &user.name))
     }
 
-    /// How fast a socket's user sends.
-    pub fn pace(&mut self, slot: Slot) -> Option<&mut Pace> {
+    /// How fast a socket's user does something.
+    pub fn pace(&mut self, slot: Slot, doing: Doing) -> Option<&mut Pace> {
         let user = usize_of(self.socket(slot)?.user);
-        self.users.get_mut(user).map(|user| &mut user.pace)
+        self.users.get_mut(user).map(|user| &mut user.paces[doing as usize])
+    }
+
+    /// Users whose number of sockets has changed since the last call.
+    pub fn take_touched(&mut self) -> Set<UserId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// All users with the number of their sockets here.
+    pub fn users_with_sockets(&self) -> impl Iterator<Item = (UserId, u32)> {
+        self.users.iter().map(|(_, user)| (user.number, index(user.sockets.len())))
     }
 
     /// Sockets of one user on this worker.

@@ -11,6 +11,8 @@
 mod address;
 mod answers;
 mod api;
+mod brake;
+mod census;
 mod client;
 mod commands;
 pub mod core;
@@ -49,6 +51,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use self::core::{App, Core, Counters};
 use self::relay::Relay;
+use crate::chat::Paces;
 use crate::config::{self, Config};
 use crate::engine::door::Door;
 use crate::engine::{Engine, Settings};
@@ -95,10 +98,13 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     let tokens = Arc::new(token::Tokens::new(&config.auth.jwt_secret, config.auth.token_ttl));
     let wake = Arc::new(Notify::new());
     let addresses = Arc::new(address::Addresses::new(&config, worker, wake.clone()));
+    let brake = Arc::new(brake::Brake::new(&config.limits, worker, wake.clone()));
     let core = Core {
         config: config.clone(),
         tokens: tokens.clone(),
         addresses: addresses.clone(),
+        brake: brake.clone(),
+        changes: Paces::new(config.limits.changes_per_second),
         seals: Seals::new(&config.auth.jwt_secret),
         engine: Engine::new(Settings {
             owner: worker,
@@ -134,6 +140,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         core,
         tokens,
         addresses,
+        brake,
         wake,
         doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
         reads: Arc::new(Semaphore::new(config::READS)),
@@ -146,7 +153,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
 }
 
 async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {
-    let passwords = password::Passwords::start(app.config.auth.argon2)?;
+    let passwords = password::Passwords::start(app.config.auth.argon2, app.brake.clone())?;
     let (stop, stopped) = watch::channel(false);
     let router = api::router(api::Rest::new(app.clone(), passwords, stopped.clone()));
     let open = http::Open::default();

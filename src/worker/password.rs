@@ -4,12 +4,14 @@
 //! a bounded queue, so that logins wait for each other and messages wait for none of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::brake::{Attempt, Brake};
 use crate::chat::Refusal;
 use crate::config::{self, Argon2 as Cost};
 
@@ -22,8 +24,17 @@ const BULK_TURNS: usize = 2;
 /// Work for the hashing thread: a few passwords, answered together.
 enum Job {
     Hash(Vec<String>, oneshot::Sender<Vec<Option<String>>>),
-    /// Passwords, each with the stored hash or none for a user that is not there.
-    Verify(Vec<(String, Option<String>)>, oneshot::Sender<Vec<Verdict>>),
+    Verify(Vec<Asked>, oneshot::Sender<Vec<Verdict>>),
+}
+
+/// A password to check.
+pub struct Asked {
+    /// Who gave it for whom.
+    pub attempt: Attempt,
+    /// The password.
+    pub password: String,
+    /// The stored hash; none for a user that is not there.
+    pub stored: Option<String>,
 }
 
 /// Whether a password is right.
@@ -31,6 +42,8 @@ enum Job {
 pub enum Verdict {
     /// It is not, or there is no such user, or no password opens the account.
     Wrong,
+    /// Nobody looked: too many wrong ones came before. The next one is looked at after so long.
+    TooSoon(Duration),
     /// It is.
     Right,
     /// It is, and the stored hash is one of bcrypt's, of an imported user: this is to replace it.
@@ -61,7 +74,7 @@ impl Passwords {
     ///
     /// # Errors
     /// The cost is outside Argon2's range, or no thread can be started.
-    pub fn start(cost: Cost) -> std::io::Result<Passwords> {
+    pub fn start(cost: Cost, brake: Arc<Brake>) -> std::io::Result<Passwords> {
         let params = Params::new(cost.memory_kib, cost.iterations, cost.parallelism, None)
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string()))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -69,7 +82,7 @@ impl Passwords {
         let (bulk, bulks) = bounded(BULK_TURNS);
         std::thread::Builder::new()
             .name("passwords".to_owned())
-            .spawn(move || work(&argon2, &singles, &bulks))?;
+            .spawn(move || work(&argon2, &brake, &singles, &bulks))?;
         // About a MiB of memory passes a chunk: a single login never waits long behind one.
         let chunk = usize::try_from(1024 / cost.memory_kib.max(1)).unwrap_or(1).clamp(1, 128);
         Ok(Passwords { single, bulk, bulk_turns: Arc::new(Semaphore::new(BULK_TURNS)), chunk })
@@ -92,11 +105,7 @@ impl Passwords {
     ///
     /// # Errors
     /// `OVERLOADED` when too many are waiting.
-    pub async fn verify(
-        &self,
-        asked: Vec<(String, Option<String>)>,
-        urgency: Urgency,
-    ) -> Result<Vec<Verdict>, Refusal> {
+    pub async fn verify(&self, asked: Vec<Asked>, urgency: Urgency) -> Result<Vec<Verdict>, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.run(Job::Verify(asked, reply), answer, urgency).await
     }
@@ -112,7 +121,7 @@ impl Passwords {
     }
 }
 
-fn work(argon2: &Argon2<'_>, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
+fn work(argon2: &Argon2<'_>, brake: &Brake, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::warn!(%error, "password hashing runs at normal priority");
     }
@@ -129,18 +138,30 @@ fn work(argon2: &Argon2<'_>, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
                 drop(reply.send(hashes));
             }
             Ok(Job::Verify(asked, reply)) => {
-                let verify = |(password, stored): &(String, Option<String>)| match stored {
-                    Some(stored) if is_bcrypt(stored) => verify_bcrypt(argon2, password, stored),
-                    Some(stored) if matches(argon2, password, stored) => Verdict::Right,
-                    Some(_) => Verdict::Wrong,
-                    None => {
-                        nobody.as_ref().map(|nobody| matches(argon2, password, nobody));
-                        Verdict::Wrong
+                let judge = |asked: &Asked| {
+                    if let Err(wait) = brake.check(&asked.attempt) {
+                        return Verdict::TooSoon(wait);
                     }
+                    let verdict = verify(argon2, &asked.password, asked.stored.as_deref(), nobody.as_deref());
+                    brake.judged(&asked.attempt, verdict != Verdict::Wrong);
+                    verdict
                 };
-                drop(reply.send(asked.iter().map(verify).collect()));
+                drop(reply.send(asked.iter().map(judge).collect()));
             }
             Err(_) => return,
+        }
+    }
+}
+
+/// `nobody` is the hash that those have who are not there.
+fn verify(argon2: &Argon2<'_>, password: &str, stored: Option<&str>, nobody: Option<&str>) -> Verdict {
+    match stored {
+        Some(stored) if is_bcrypt(stored) => verify_bcrypt(argon2, password, stored),
+        Some(stored) if matches(argon2, password, stored) => Verdict::Right,
+        Some(_) => Verdict::Wrong,
+        None => {
+            nobody.map(|nobody| matches(argon2, password, nobody));
+            Verdict::Wrong
         }
     }
 }
@@ -169,26 +190,33 @@ fn verify_bcrypt(argon2: &Argon2<'_>, password: &str, stored: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
 
     const CHEAP: Cost = Cost { memory_kib: 8, iterations: 1, parallelism: 1 };
 
+    fn asked_one(password: &str, stored: Option<String>) -> Asked {
+        let attempt = Attempt { name: "x".to_owned(), source: None };
+        Asked { attempt, password: password.to_owned(), stored }
+    }
+
     #[tokio::test]
     async fn every_kind_of_hash_is_known() {
-        let passwords = Passwords::start(CHEAP).unwrap();
+        let brake = Brake::new(&Limits::default(), 0, Arc::default());
+        let passwords = Passwords::start(CHEAP, Arc::new(brake)).unwrap();
         let own = passwords.hash(vec!["비밀".to_owned()], Urgency::Single).await.unwrap().pop().flatten();
         let bcrypt = bcrypt::hash_with_result("비밀", 4).unwrap();
         let variants = [bcrypt::Version::TwoA, bcrypt::Version::TwoB, bcrypt::Version::TwoY]
             .map(|version| Some(bcrypt.format_for_version(version)));
         let asked = |password: &str| {
             let stored = [own.clone()].into_iter().chain(variants.clone()).chain([None, Some("?".into())]);
-            stored.map(|stored| (password.to_owned(), stored)).collect::<Vec<_>>()
+            stored.map(|stored| asked_one(password, stored)).collect::<Vec<_>>()
         };
         let right = passwords.verify(asked("비밀"), Urgency::Single).await.unwrap();
         assert_eq!(right[0], Verdict::Right);
         for verdict in &right[1..4] {
             let Verdict::Outdated(new) = verdict else { panic!("{verdict:?}") };
             assert!(new.starts_with("$argon2id$"), "{new}");
-            let again = vec![("비밀".to_owned(), Some(new.clone()))];
+            let again = vec![asked_one("비밀", Some(new.clone()))];
             assert_eq!(passwords.verify(again, Urgency::Single).await.unwrap(), [Verdict::Right]);
         }
         assert_eq!(right[4..], [Verdict::Wrong, Verdict::Wrong]);

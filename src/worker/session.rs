@@ -131,7 +131,8 @@ pub fn admit(core: &mut Core, key: Key, number: UserId, name: String) {
     if !core.engine.table.get(key).is_some_and(|conn| !conn.has_entered() && !conn.is_closing()) {
         return;
     }
-    if core.hub.sockets_of(number) >= core.config.limits.connections_per_user {
+    let elsewhere = core.addresses.of_user_elsewhere(number).connections;
+    if core.hub.sockets_of(number) + elsewhere >= core.config.limits.connections_per_user {
         refuse(core, key, "Too many connections");
         core.engine.resume_reading(key);
     } else {

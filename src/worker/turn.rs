@@ -56,7 +56,8 @@ fn take(turn: &mut Turn, core: &mut Core) -> std::io::Result<bool> {
     }
     let behind = answers::drain(core);
     turn.read(core, now);
-    core.addresses.tell(&mut core.uplink);
+    core.addresses.tell(&mut core.hub, &mut core.uplink);
+    core.brake.tell(&mut core.uplink);
     core.uplink.flush();
     Ok(Turn::flush(core) || full || behind)
 }

@@ -18,7 +18,7 @@ use super::reserve::Reserve;
 use super::sequence::{Decision, Earlier, Sequence};
 use super::status::{Part, Status};
 use super::withheld::{Withheld, code};
-use crate::chat::{Code, OpId, Refusal, UserId};
+use crate::chat::{Code, OpId, Paces, Refusal, UserId};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
 use crate::journal::rolling::Segments;
 use crate::journal::stamp::Stamp;
@@ -35,6 +35,8 @@ pub struct Ops {
     pub frames: Vec<u8>,
     /// How many.
     pub count: u64,
+    /// When they came: what has to wait for the disk was not sent faster for that.
+    pub at: Instant,
 }
 
 /// Once its lines have this many bytes, a batch takes no more: what one message may add leaves it
@@ -47,6 +49,10 @@ pub struct Committer {
     pub segments: Segments,
     /// Which number they get.
     pub sequence: Sequence,
+    /// How fast users send, on all workers together.
+    pub paces: Paces,
+    /// Zero of the clock for that.
+    pub started: Instant,
     /// The policy.
     pub storage: Storage,
     /// Where batches go.
@@ -232,7 +238,7 @@ impl Committer {
         state: &mut State,
         now_ms: i64,
     ) -> Result<bool, ()> {
-        let Rest { ops: Ops { peer, instance, frames, .. }, used } = rest;
+        let Rest { ops: Ops { peer, instance, frames, at, .. }, used } = rest;
         let unreadable = |error| tracing::error!(%error, "a worker sent an unreadable frame");
         let Some((body, len)) = codec::split(&frames[*used..]).map_err(unreadable)? else {
             return Ok(false);
@@ -251,12 +257,18 @@ impl Committer {
                     batch.answers.push(Answer { peer: *peer, count, result: Err(refusal) });
                     return Ok(true);
                 }
-                let decision = match &state.closed {
+                let came_us = at.saturating_duration_since(self.started).as_micros();
+                let closed = state.closed.clone().or_else(|| {
+                    let in_pace = self.paces.take(user, u64::try_from(came_us).unwrap_or(u64::MAX));
+                    (!in_pace).then(Refusal::too_many_messages)
+                });
+                let decision = match closed {
                     None => self.sequence.decide(id, user, client_id, now_ms),
+                    // What is stored already is said to be, whatever else is wrong.
                     Some(refusal) => match self.sequence.find(id, user, client_id) {
                         Some(earlier) => Decision::Repeats(earlier),
                         None => {
-                            batch.answers.push(Answer { peer: *peer, count, result: Err(refusal.clone()) });
+                            batch.answers.push(Answer { peer: *peer, count, result: Err(refusal) });
                             return Ok(true);
                         }
                     },

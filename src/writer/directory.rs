@@ -25,7 +25,7 @@ use super::reserve::Reserve;
 use super::status::Status;
 use super::undone::Waiting;
 use super::withheld::PROBE_INTERVAL;
-use crate::chat::{OpId, Refusal};
+use crate::chat::{OpId, Paces, Refusal};
 use crate::config::Fsync;
 use crate::index::IndexError;
 use crate::index::build::{self, BuildError};
@@ -77,6 +77,10 @@ pub struct Directory {
     pub repeats: Repeats,
     /// Rooms one user may be in.
     pub rooms_per_user: u64,
+    /// How fast users make changes, on all workers together.
+    pub paces: Paces,
+    /// Zero of the clock for that.
+    pub started: Instant,
     /// The policy.
     pub fsync: Fsync,
     /// Newest messages of rooms.
@@ -251,13 +255,13 @@ impl Directory {
     /// One transaction.
     fn step(&mut self, first: Asked, state: &mut State) -> Result<(), IndexError> {
         let (mut ops, mut entries) = (HashSet::new(), 0);
-        let mut taken = Vec::new();
+        let (mut taken, mut too_fast) = (Vec::new(), Vec::new());
         let mut repeat = None;
         let mut next = Some(first);
         while let Some(asked) = next {
             if let Change::DeleteUsers { by } = asked.change {
                 // By itself: it is decided by another log than the rest.
-                if taken.is_empty() {
+                if taken.is_empty() && too_fast.is_empty() {
                     self.status.queue.fetch_sub(1, Ordering::Relaxed);
                     return self.delete_users(&asked, by);
                 }
@@ -269,6 +273,12 @@ impl Directory {
                 state.held = Some(asked);
                 break;
             }
+            if !done && !self.is_in_pace(&asked.change) {
+                ops.remove(&asked.op);
+                too_fast.push((asked.peer, asked.op.count));
+                next = if too_fast.len() < STEP_ENTRIES { state.asked.try_recv().ok() } else { None };
+                continue;
+            }
             if done {
                 // By itself: should the disk fail, it can't be refused, having been done in part at least.
                 repeat = Some(asked.clone());
@@ -277,7 +287,13 @@ impl Directory {
             taken.push(asked);
             next = if entries < STEP_ENTRIES && !done { state.asked.try_recv().ok() } else { None };
         }
-        self.status.queue.fetch_sub(taken.len() as u64, Ordering::Relaxed);
+        self.status.queue.fetch_sub((taken.len() + too_fast.len()) as u64, Ordering::Relaxed);
+        if !too_fast.is_empty() {
+            self.answer(&too_fast, &Err(Refusal::too_many_requests()));
+        }
+        if taken.is_empty() {
+            return Ok(());
+        }
         if let Some(refusal) = self.closed(state)
             && repeat.is_none()
         {
@@ -301,6 +317,12 @@ impl Directory {
             }
             Err(failure) => self.give_up(failure, before, (who, repeat), state),
         }
+    }
+
+    /// Takes from the share of changes of the user who asks for one.
+    fn is_in_pace(&mut self, change: &Change) -> bool {
+        let now_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        change.user().is_none_or(|user| self.paces.take(user, now_us))
     }
 
     /// Everything of a step that may fail.

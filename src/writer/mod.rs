@@ -64,7 +64,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use minitalk_supervisor::child::{Child, Command, Lifeline};
@@ -81,6 +81,7 @@ use self::reader::Outlets;
 use self::reserve::Reserve;
 use self::scrub::Scrub;
 use self::status::Status;
+use crate::chat::Paces;
 use crate::config::{Config, Storage};
 use crate::index::IndexError;
 use crate::index::bulk;
@@ -102,6 +103,10 @@ pub struct WriterConfig {
     pub storage: Storage,
     /// Rooms one user may be in.
     pub rooms_per_user: usize,
+    /// Messages one user may send in a second, on whichever workers; 0: no limit.
+    pub messages_per_second: u32,
+    /// Changes of rooms one user may make in a second; 0: no limit.
+    pub changes_per_second: u32,
     /// The disk itself; tests play a bad one.
     pub disk: Arc<dyn Disk>,
 }
@@ -126,7 +131,8 @@ type Ended = (&'static str, Option<IndexError>);
 /// # Errors
 /// The data directory is damaged or can't be used, or the system gives no threads.
 pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, WriterError> {
-    let WriterConfig { data_dir, storage, rooms_per_user, disk } = config;
+    let WriterConfig { data_dir, storage, rooms_per_user, messages_per_second, changes_per_second, disk } =
+        config;
     let reserve = Arc::new(Reserve::new(disk.clone(), &data_dir, storage.reserve_bytes));
     let recovered = start::recover(&data_dir, &disk, &storage, &reserve)?;
     let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
@@ -147,6 +153,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let committer = Committer {
         segments: recovered.segments,
         sequence: recovered.sequence,
+        paces: Paces::new(messages_per_second),
+        started: Instant::now(),
         storage,
         publisher: publisher.clone(),
         used,
@@ -165,6 +173,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         ends: recovered.ends,
         repeats: recovered.repeats,
         rooms_per_user: rooms_per_user as u64,
+        paces: Paces::new(changes_per_second),
+        started: Instant::now(),
         fsync,
         heads: taken,
         found,
@@ -299,6 +309,8 @@ pub fn run(config: &Config, mut child: Child) -> Result<(), WriterError> {
         data_dir: config.data_dir.clone(),
         storage: config.storage.clone(),
         rooms_per_user: config.limits.rooms_per_user,
+        messages_per_second: config.limits.messages_per_second,
+        changes_per_second: config.limits.changes_per_second,
         disk: Arc::new(RealDisk),
     };
     let running = start(config, listener)?;

@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use parking_lot::FairMutex;
@@ -41,7 +42,7 @@ pub struct Outlets {
     pub commit: Arc<FairMutex<Sender<Ops>>>,
     /// `Change`.
     pub directory: Sender<Asked>,
-    /// `Hello`, `Typing`, `Visitors`.
+    /// `Hello`, `Typing`, `Visitors`, `Login`.
     pub publisher: Publisher,
     /// What operators see.
     pub status: Arc<Status>,
@@ -129,7 +130,8 @@ impl Reader {
         }
         let count = count as u64;
         self.outlets.status.queue.fetch_add(count, Ordering::Relaxed);
-        let ops = Ops { peer: self.peer, instance: self.instance, frames: frames.to_vec(), count };
+        let (peer, instance, frames, at) = (self.peer, self.instance, frames.to_vec(), Instant::now());
+        let ops = Ops { peer, instance, frames, count, at };
         self.outlets.commit.lock().send(ops).map_err(|_| Trouble::Order("the writer is ending"))
     }
 
@@ -162,6 +164,11 @@ impl Reader {
                 codec::encode(&FromWriter::Visitors(news), &mut frame)?;
                 // A lost one would be wrong for long: in order, and waited for.
                 self.outlets.publisher.send(Event::Ephemeral(frame.into()));
+            }
+            ToWriter::Login(login) => {
+                let mut frame = Vec::new();
+                codec::encode(&FromWriter::Login(login), &mut frame)?;
+                self.outlets.publisher.tell_all(frame.into());
             }
             ToWriter::Post { .. } | ToWriter::Sync { .. } | ToWriter::DeleteMessages { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));

@@ -2,9 +2,10 @@
 //! the workers and the raw bytes of a request are the test's to choose.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use super::{DEADLINE, Server};
 
@@ -54,6 +55,22 @@ impl Server {
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
+    }
+
+    /// A connection from any address of this machine's own.
+    pub fn connect_from(&self, address: &str) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from: SocketAddr = format!("{address}:0").parse().unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], self.port)).into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// Sends the bytes from that address and reads until the server closes.
+    pub fn call_from(&self, address: &str, request: &[u8]) -> Answer {
+        exchange(self.connect_from(address), request)
     }
 
     /// Sends the bytes and reads until the server closes.

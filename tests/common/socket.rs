@@ -10,19 +10,24 @@ use super::Server;
 use super::rest::User;
 
 /// A connected client.
+#[derive(Debug)]
 pub struct Socket(WebSocket<TcpStream>);
 
 impl Socket {
     /// Connects as that user.
     pub fn connect(server: &Server, user: &User) -> Socket {
+        Socket::try_connect(server, user).unwrap()
+    }
+
+    /// Connects as that user, or answers how that was refused.
+    pub fn try_connect(server: &Server, user: &User) -> Result<Socket, String> {
         let url = format!("ws://127.0.0.1:{}/socket.io/?EIO=4&transport=websocket", server.port);
         let (stream, _) = tungstenite::client(url, server.connect()).unwrap();
         let mut socket = Socket(stream);
         assert!(socket.next().starts_with("0{"));
         socket.send(&format!("40{}", json!({"token": user.token})));
         let answer = socket.next();
-        assert!(answer.starts_with("40{"), "{answer}");
-        socket
+        if answer.starts_with("40{") { Ok(socket) } else { Err(answer) }
     }
 
     /// Waits no longer for anything.

@@ -1,11 +1,13 @@
 // Every limit answers a clear error, to the one who broke it only.
 
 import assert from "node:assert/strict";
+import net from "node:net";
 import { after, before, describe, it } from "node:test";
 import { ask, closing, connect, connectSpread, hears, raw, refusal, say } from "./lib/clients.mjs";
+import { Nginx } from "./lib/nginx.mjs";
 import { call, newRoom, newUsers } from "./lib/rest.mjs";
 import { Server } from "./lib/server.mjs";
-import { until } from "./lib/wait.mjs";
+import { next, until } from "./lib/wait.mjs";
 
 describe("limits", () => {
   let server, users, roomId, watcher;
@@ -78,6 +80,30 @@ describe("a limit on connections", () => {
       const again = await until("there is room again", () => connect(server, alice));
       [two[1], again].forEach((socket) => socket.disconnect());
     } finally {
+      await server.stop();
+    }
+  });
+});
+
+describe("nginx with kept-alive upstream connections", () => {
+  // nginx keeps a connection for its next request. Closed at that moment, it would answer 502: a POST is
+  // not tried again.
+  it("is never answered with a closed connection, however late the next request comes", async () => {
+    const server = await Server.start({ tables: "[limits]\nhandshake_timeout = \"200ms\"\n", workers: 1 });
+    const nginx = await Nginx.start([server.port]);
+    try {
+      const [alice] = await newUsers(server, "user", 1);
+      const through = { port: nginx.port };
+      for (let round = 0; round < 10; round++) {
+        const made = await call(through, "POST", "/api/chatrooms", { token: alice.token, payload: { name: "r" } });
+        assert.equal(made.status, 201, JSON.stringify(made.body));
+        // A connection that says nothing is closed by the server: so much later the next request comes.
+        const silent = net.connect(server.port, "127.0.0.1").resume();
+        await next(silent, "close");
+        assert.ok(server.processes("worker")[0].report.http_connections >= 1, "nginx's connection is still open");
+      }
+    } finally {
+      nginx.stop();
       await server.stop();
     }
   });

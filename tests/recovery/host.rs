@@ -38,6 +38,8 @@ impl Host {
             // No reserve and no reading in the background, but where a test is about them.
             storage: Storage { reserve_bytes: 0, scrub_bytes_per_second: 0, ..Storage::default() },
             rooms_per_user: 1_000,
+            messages_per_second: 0,
+            changes_per_second: 0,
             disk: Arc::new(RealDisk),
         };
         Host { dir, config, running: None }
@@ -178,6 +180,7 @@ pub enum Heard {
     Rooms(u64, Vec<RoomEvent>),
     Typing(String),
     Visitors(u16),
+    Login(String),
     Done(u64, Outcome),
     Refused(u64, Refusal),
     UsersDeleted(UserId),
@@ -356,6 +359,7 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
         FromWriter::Rooms { rev, events } => vec![Heard::Rooms(rev, events)],
         FromWriter::Typing { username, .. } => vec![Heard::Typing(username.to_owned())],
         FromWriter::Visitors(news) => vec![Heard::Visitors(news.worker)],
+        FromWriter::Login(login) => vec![Heard::Login(login.name.to_owned())],
         FromWriter::Done { count, outcome } => vec![Heard::Done(count, outcome)],
         FromWriter::Refused { count, refusal } => vec![Heard::Refused(count, refusal)],
         FromWriter::UsersDeleted { last_user } => vec![Heard::UsersDeleted(last_user)],

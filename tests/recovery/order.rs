@@ -4,7 +4,7 @@ use minitalk::chat::OpId;
 use minitalk::index::Reader;
 use minitalk::index::history::History;
 use minitalk::journal::read::Window;
-use minitalk::link::frame::{Outcome, Position, ToWriter, Visitors};
+use minitalk::link::frame::{Login, Outcome, Position, ToWriter, Visitors};
 
 use crate::host::{Heard, Host, post};
 
@@ -170,6 +170,18 @@ fn typing_reaches_everybody_and_is_not_stored() {
 }
 
 #[test]
+fn attempts_to_log_in_reach_everybody() {
+    let host = Host::started();
+    let mut workers: Vec<_> = (1..=2).map(|instance| host.worker(instance)).collect();
+    workers.iter_mut().for_each(|worker| drop(worker.hear()));
+    let login = Login { worker: 1, name: "alice", address: Some("127.0.0.1".parse().unwrap()), right: false };
+    workers[0].send(&ToWriter::Login(login));
+    for worker in &mut workers {
+        assert_eq!(worker.hear(), [Heard::Login("alice".to_owned())]);
+    }
+}
+
+#[test]
 fn counts_of_connections_reach_every_worker_in_order() {
     let host = Host::started();
     let mut workers: Vec<_> = (1..=2).map(|instance| host.worker(instance)).collect();
@@ -178,7 +190,8 @@ fn counts_of_connections_reach_every_worker_in_order() {
     const NEWS: u16 = 1_000;
     for worker in 0..NEWS {
         let counts = vec![("127.0.0.1".parse().unwrap(), u32::from(worker))];
-        workers[0].send(&ToWriter::Visitors(Visitors { worker, afresh: false, ask: false, counts }));
+        let users = vec![(u64::from(worker), 1)];
+        workers[0].send(&ToWriter::Visitors(Visitors { worker, afresh: false, ask: false, counts, users }));
     }
     for worker in &mut workers {
         let mut heard = Vec::new();

@@ -1,5 +1,7 @@
 //! Signup and login, single and in batches.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,11 +10,12 @@ use utoipa::ToSchema;
 
 use super::super::answers::internal;
 use super::super::core::App;
-use super::super::password::{Urgency, Verdict};
+use super::super::password::{self, Urgency, Verdict};
 use super::Rest;
 use super::answer::{ApiError, Problem, change};
 use super::body::Body;
 use super::fields::{Field, entries};
+use super::sources::Sources;
 use super::steps::Steps;
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
@@ -208,12 +211,24 @@ async fn hash_and_create(
 
 /// Gives a token for a name and a password.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts", request_body = Credentials,
-    responses((status = 200, body = LoggedIn), (status = 400, body = Problem), (status = 401, body = Problem)))]
-pub async fn login(State(rest): State<Rest>, Body(asked, _memory): Body<Credentials>) -> Answer<LoggedIn> {
+    responses((status = 200, body = LoggedIn), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 429, body = Problem, description = "too many wrong passwords; `Retry-After` says how long")))]
+pub async fn login(
+    State(rest): State<Rest>,
+    sources: Sources,
+    Body(asked, _memory): Body<Credentials>,
+) -> Answer<LoggedIn> {
     let (username, password) = asked.take()?;
+    let attempt = sources.attempt(&username);
+    // Before anything else, and the same whether there is such a user or not.
+    rest.app.brake.check(&attempt).map_err(too_soon)?;
     let user = user_by_name(&rest.app, &username)?;
     let stored = user.as_ref().and_then(|user| user.password.clone());
-    let verdict = rest.passwords.verify(vec![(password, stored)], Urgency::Single).await?.pop();
+    let asked = password::Asked { attempt, password, stored };
+    let verdict = rest.passwords.verify(vec![asked], Urgency::Single).await?.pop();
+    if let Some(Verdict::TooSoon(wait)) = verdict {
+        return Err(too_soon(wait));
+    }
     let mut outdated = Vec::new();
     let answer = match user.zip(verdict).and_then(|(user, verdict)| accept(user, verdict, &mut outdated)) {
         Some(user) => Ok((StatusCode::OK, Json(logged_in(&rest.app, user)?))),
@@ -228,6 +243,7 @@ pub async fn login(State(rest): State<Rest>, Body(asked, _memory): Body<Credenti
     responses((status = 200, body = LoginBatchAnswer), (status = 400, body = Problem)))]
 pub async fn login_batch(
     State(rest): State<Rest>,
+    sources: Sources,
     Body(batch, _memory): Body<UserBatch>,
 ) -> Answer<LoginBatchAnswer> {
     check_size(batch.users.len())?;
@@ -240,7 +256,9 @@ pub async fn login_batch(
             match credentials.take() {
                 Ok((username, password)) => {
                     let user = user_by_name(&rest.app, &username)?;
-                    asked.push((password, user.as_ref().and_then(|user| user.password.clone())));
+                    let stored = user.as_ref().and_then(|user| user.password.clone());
+                    let attempt = sources.attempt(&username);
+                    asked.push(password::Asked { attempt, password, stored });
                     found.push((username, user));
                 }
                 Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
@@ -249,9 +267,13 @@ pub async fn login_batch(
         let verdicts = rest.passwords.verify(asked, Urgency::Bulk).await?;
         let mut outdated = Vec::new();
         for ((username, user), verdict) in found.into_iter().zip(verdicts) {
+            let refusal = match verdict {
+                Verdict::TooSoon(_) => too_many_attempts(),
+                _ => wrong(),
+            };
             match user.and_then(|user| accept(user, verdict, &mut outdated)) {
                 Some(user) => results.push(logged_in(&rest.app, user)?),
-                None => errors.push(RefusedUser { username: Field::Text(username), error: wrong().message }),
+                None => errors.push(RefusedUser { username: Field::Text(username), error: refusal.message }),
             }
         }
         replace(&rest.app, outdated);
@@ -263,7 +285,7 @@ pub async fn login_batch(
 /// The user, if the password is right; if its hash is outdated, it is to be replaced.
 fn accept(user: User, verdict: Verdict, outdated: &mut Vec<NewPassword>) -> Option<User> {
     match verdict {
-        Verdict::Wrong => None,
+        Verdict::Wrong | Verdict::TooSoon(_) => None,
         Verdict::Right => Some(user),
         Verdict::Outdated(password) => {
             let replaces = user.password.clone()?;
@@ -285,6 +307,14 @@ fn replace(app: &App, outdated: Vec<NewPassword>) {
             tracing::warn!(?error, "an outdated password hash stays until the next login");
         }
     });
+}
+
+fn too_many_attempts() -> Refusal {
+    Refusal::new(Code::TooManyAttempts, "Too many failed logins, try again later")
+}
+
+fn too_soon(wait: Duration) -> ApiError {
+    ApiError::for_a_while(too_many_attempts(), wait)
 }
 
 fn wrong() -> Refusal {

@@ -1,5 +1,7 @@
 //! How a call is answered: JSON, and refusals as `{"error", "code"}` with their status.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -26,31 +28,49 @@ pub struct Problem {
 
 /// A refusal on its way to the caller.
 #[derive(Debug)]
-pub struct ApiError(Refusal);
+pub struct ApiError {
+    refusal: Refusal,
+    /// Seconds after which trying again makes sense, if that is known.
+    retry_after: Option<u64>,
+}
+
+/// When somebody who was too fast may try again, in seconds.
+const SLOW_DOWN_SECONDS: u64 = 1;
+
+impl ApiError {
+    /// A refusal for so long.
+    pub fn for_a_while(refusal: Refusal, wait: Duration) -> ApiError {
+        ApiError { refusal, retry_after: Some(wait.as_secs() + 1) }
+    }
+}
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
-        ApiError(refusal)
+        let retry_after = (refusal.code == Code::RateLimited).then_some(SLOW_DOWN_SECONDS);
+        ApiError { refusal, retry_after }
     }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Refusal {
-        error.0
+        error.refusal
     }
 }
 
 impl From<crate::index::IndexError> for ApiError {
     fn from(error: crate::index::IndexError) -> ApiError {
-        ApiError(index_failed(&error))
+        index_failed(&error).into()
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.0.code;
-        let problem = Problem { error: self.0.message, code: code.as_str().to_owned() };
+        let code = self.refusal.code;
+        let problem = Problem { error: self.refusal.message, code: code.as_str().to_owned() };
         let mut response = (status(code), axum::Json(problem)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if matches!(code, Code::RequestTimeout | Code::TooManyConnections) {
             // What may still come is not waited for.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -75,7 +95,7 @@ fn status(code: Code) -> StatusCode {
         Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::RateLimited | Code::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TooManyConnections | Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
         Code::Overloaded | Code::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -110,8 +130,17 @@ fn invalid(text: &str) -> ApiError {
     Refusal::new(Code::InvalidRequest, text).into()
 }
 
-/// Has the storage writer make a change, and waits for it.
+/// Has the storage writer make a change, and waits for it. Both look whether its user makes too many:
+/// the writer for all workers, this one before that.
 pub async fn change(app: &App, change: Change) -> Result<Outcome, ApiError> {
+    let in_pace = change.user().is_none_or(|user| {
+        let mut core = app.core.lock();
+        let now_us = core.now_us();
+        core.changes.take(user, now_us)
+    });
+    if !in_pace {
+        return Err(Refusal::too_many_requests().into());
+    }
     call(app, |count| ToWriter::Change { count, change }).await
 }
 

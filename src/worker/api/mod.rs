@@ -16,6 +16,7 @@ mod page;
 mod participants;
 pub mod rooms;
 mod search;
+mod sources;
 mod steps;
 
 use std::sync::Arc;

@@ -1,0 +1,329 @@
+//! Slows down those who guess passwords, and nobody else.
+//!
+//! Only wrong passwords count, for two buckets: that of the name *and* the address they come from, and
+//! that of the address for whatever names. Nothing is counted for a name alone: whoever hammers at
+//! somebody's name, from however many addresses, must not be able to keep its owner out. Whoever logs in
+//! with a token of the same user is a source of its own; and where somebody has logged in before, the
+//! misses of others from the same address do not count.
+//!
+//! Whether there is such a user makes no difference: names are counted as they are given.
+//!
+//! A password is judged by the thread that hashes, one at a time, so any number of right ones at once
+//! is fine, and no more wrong ones get through at once than there are workers.
+//!
+//! Memory is fixed. In a full table the one who has the least to be forgiven makes room, so an attacker
+//! who wants to be forgotten has to collect more misses than that would win. Workers tell each other;
+//! a worker that starts begins with nothing.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::uplink::Uplink;
+use crate::config::Limits;
+use crate::link::frame::{Login, ToWriter};
+
+/// Entries of one table, of 16 bytes each.
+const ENTRIES: usize = 32_768;
+
+/// Entries among which one makes room.
+const WAYS: usize = 8;
+
+/// News that wait to be told, at most; further ones stay here.
+const NEWS: usize = 4_096;
+
+/// Where an attempt comes from. `None`: from somebody with a token of that user.
+pub type Source = Option<IpAddr>;
+
+/// Somebody's attempt to log in.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The name that was given.
+    pub name: String,
+    /// From where.
+    pub source: Source,
+}
+
+/// Who has missed how often.
+pub struct Brake {
+    worker: u16,
+    started: Instant,
+    /// Seeded at random: nobody can look for names that share an entry with somebody's.
+    hash: RandomState,
+    state: Mutex<State>,
+    wake: Arc<Notify>,
+}
+
+struct State {
+    per_user: Buckets,
+    per_address: Buckets,
+    /// Pairs of name and address from which somebody has logged in, by when.
+    known: Table,
+    news: VecDeque<(Attempt, bool)>,
+}
+
+/// Buckets of misses, each kept as the moment at which all will be forgiven.
+struct Buckets {
+    /// How many a bucket holds; 0: no limit.
+    most: u32,
+    /// Time for one to be forgiven, in microseconds.
+    step_us: u64,
+    table: Table,
+}
+
+/// Values by hash: a hash and its value, 0 for an empty entry.
+struct Table(Vec<[u64; 2]>);
+
+impl Table {
+    fn new() -> Table {
+        // Zeroed memory costs nothing before it is used.
+        Table(vec![[0; 2]; ENTRIES])
+    }
+
+    fn ways(&mut self, hash: u64) -> &mut [[u64; 2]] {
+        let set = usize::try_from(hash).unwrap_or(0) % (ENTRIES / WAYS);
+        &mut self.0[set * WAYS..(set + 1) * WAYS]
+    }
+
+    fn get(&mut self, hash: u64) -> Option<u64> {
+        self.ways(hash).iter().find(|entry| entry[0] == hash && entry[1] > 0).map(|entry| entry[1])
+    }
+
+    /// Puts a value in place of the same one's or of the lowest.
+    fn put(&mut self, hash: u64, value: u64) {
+        let ways = self.ways(hash);
+        let own = ways.iter().position(|entry| entry[0] == hash);
+        let lowest = || (0..WAYS).min_by_key(|at| ways[*at][1]).unwrap_or(0);
+        let at = own.unwrap_or_else(lowest);
+        ways[at] = [hash, value];
+    }
+}
+
+impl Buckets {
+    fn new(most: u32, window: Duration) -> Buckets {
+        let window_us = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        Buckets { most, step_us: window_us / u64::from(most.max(1)), table: Table::new() }
+    }
+
+    /// How long until one more miss is allowed, in microseconds.
+    fn wait(&mut self, hash: u64, now_us: u64) -> u64 {
+        if self.most == 0 {
+            return 0;
+        }
+        let forgiven_at = self.table.get(hash).unwrap_or(0).max(now_us);
+        (forgiven_at + self.step_us).saturating_sub(now_us + self.step_us * u64::from(self.most))
+    }
+
+    fn miss(&mut self, hash: u64, now_us: u64) {
+        if self.most > 0 {
+            let forgiven_at = self.table.get(hash).unwrap_or(0).max(now_us) + self.step_us;
+            // What other workers tell may come on top of a full one.
+            self.table.put(hash, forgiven_at.min(now_us + self.step_us * u64::from(self.most)));
+        }
+    }
+}
+
+impl Brake {
+    /// Nobody has missed. `wake` is told when there is something to [`Brake::tell`].
+    pub fn new(limits: &Limits, worker: u16, wake: Arc<Notify>) -> Brake {
+        let window = limits.login_failures_window;
+        let state = State {
+            per_user: Buckets::new(limits.login_failures_per_user, window),
+            per_address: Buckets::new(limits.login_failures_per_address, window),
+            known: Table::new(),
+            news: VecDeque::new(),
+        };
+        Brake { worker, started: Instant::now(), hash: RandomState::new(), state: Mutex::new(state), wake }
+    }
+
+    /// Whether an attempt is taken.
+    ///
+    /// # Errors
+    /// It is not before that time has passed.
+    pub fn check(&self, attempt: &Attempt) -> Result<(), Duration> {
+        self.check_at(attempt, self.now_us()).map_err(Duration::from_micros)
+    }
+
+    fn check_at(&self, Attempt { name, source }: &Attempt, now_us: u64) -> Result<(), u64> {
+        let mut state = self.state.lock();
+        let pair = self.hash(&(name, source));
+        let mut wait = state.per_user.wait(pair, now_us);
+        if let Some(address) = source
+            && state.known.get(pair).is_none()
+        {
+            wait = wait.max(state.per_address.wait(self.hash(address), now_us));
+        }
+        if wait == 0 { Ok(()) } else { Err(wait) }
+    }
+
+    /// The password was right, or not.
+    pub fn judged(&self, attempt: &Attempt, right: bool) {
+        let worth_telling = self.note(&attempt.name, attempt.source, right, self.now_us());
+        let mut state = self.state.lock();
+        if worth_telling && state.news.len() < NEWS {
+            state.news.push_back((attempt.clone(), right));
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// False: that was known.
+    fn note(&self, name: &str, source: Source, right: bool, now_us: u64) -> bool {
+        let mut state = self.state.lock();
+        let pair = self.hash(&(name, source));
+        if right {
+            let is_new = state.known.get(pair).is_none();
+            state.known.put(pair, now_us + 1);
+            return is_new;
+        }
+        state.per_user.miss(pair, now_us);
+        if let Some(address) = source
+            && state.known.get(pair).is_none()
+        {
+            state.per_address.miss(self.hash(&address), now_us);
+        }
+        true
+    }
+
+    /// Tells the other workers what they do not know.
+    pub fn tell(&self, uplink: &mut Uplink) {
+        let news = std::mem::take(&mut self.state.lock().news);
+        for (Attempt { name, source }, right) in &news {
+            uplink.tell(&ToWriter::Login(Login {
+                worker: self.worker,
+                name,
+                address: *source,
+                right: *right,
+            }));
+        }
+    }
+
+    /// Another worker's news.
+    pub fn hear(&self, login: &Login<'_>) {
+        if login.worker != self.worker {
+            self.note(login.name, login.address, login.right, self.now_us());
+        }
+    }
+
+    /// Never 0, which stands for nothing.
+    fn hash(&self, key: &impl Hash) -> u64 {
+        self.hash.hash_one(key).max(1)
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// Three misses a user and ten an address in thirty seconds.
+    fn brake(worker: u16) -> Brake {
+        let limits = Limits {
+            login_failures_per_user: 3,
+            login_failures_per_address: 10,
+            login_failures_window: Duration::from_secs(30),
+            ..Limits::default()
+        };
+        Brake::new(&limits, worker, Arc::default())
+    }
+
+    fn from(name: &str, address: &str) -> Attempt {
+        Attempt { name: name.to_owned(), source: Some(address.parse().unwrap()) }
+    }
+
+    fn miss(brake: &Brake, attempt: &Attempt, now_us: u64) -> Result<(), u64> {
+        brake.check_at(attempt, now_us)?;
+        brake.note(&attempt.name, attempt.source, false, now_us);
+        Ok(())
+    }
+
+    #[test]
+    fn misses_are_refused_from_their_address_and_forgiven_one_by_one() {
+        let brake = brake(0);
+        let attacker = from("alice", "1.1.1.1");
+        for _ in 0..3 {
+            assert_eq!(miss(&brake, &attacker, 5), Ok(()));
+        }
+        assert_eq!(miss(&brake, &attacker, 5), Err(10 * SECOND));
+        assert_eq!(miss(&brake, &attacker, 5 + 4 * SECOND), Err(6 * SECOND));
+        assert_eq!(miss(&brake, &attacker, 5 + 10 * SECOND), Ok(()));
+        assert_eq!(miss(&brake, &attacker, 5 + 10 * SECOND), Err(10 * SECOND));
+        assert_eq!(brake.check_at(&from("alice", "1.1.1.2"), 5), Ok(()), "alice, elsewhere");
+        assert_eq!(brake.check_at(&from("bob", "1.1.1.1"), 5), Ok(()), "another there");
+        let with_token = Attempt { name: "alice".into(), source: None };
+        assert_eq!(brake.check_at(&with_token, 5), Ok(()));
+    }
+
+    #[test]
+    fn an_address_has_a_bucket_too_and_those_known_there_are_spared() {
+        let brake = brake(0);
+        brake.note("carol", Some("1.1.1.1".parse().unwrap()), true, 5);
+        for name in 0..10 {
+            assert_eq!(miss(&brake, &from(&name.to_string(), "1.1.1.1"), 5), Ok(()), "{name}");
+        }
+        assert_eq!(miss(&brake, &from("somebody", "1.1.1.1"), 5), Err(3 * SECOND));
+        assert_eq!(brake.check_at(&from("carol", "1.1.1.1"), 5), Ok(()));
+        assert_eq!(brake.check_at(&from("carol", "2.2.2.2"), 5), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(miss(&brake, &from("carol", "1.1.1.1"), 5), Ok(()));
+        }
+        assert!(
+            miss(&brake, &from("carol", "1.1.1.1"), 5).is_err(),
+            "guesses at her name count all the same"
+        );
+    }
+
+    #[test]
+    fn right_passwords_are_never_too_many() {
+        let brake = brake(0);
+        for name in 0..100_000 {
+            let attempt = from(&name.to_string(), "1.1.1.1");
+            assert_eq!(brake.check_at(&attempt, 5), Ok(()));
+            brake.note(&attempt.name, attempt.source, true, 5);
+        }
+    }
+
+    #[test]
+    fn what_another_worker_tells_counts_and_ones_own_not_twice() {
+        let brake = brake(1);
+        let attacker = from("alice", "1.1.1.1");
+        let news = |worker| Login { worker, name: "alice", address: attacker.source, right: false };
+        (0..10).for_each(|_| brake.hear(&news(1)));
+        assert_eq!(brake.check(&attacker), Ok(()));
+        (0..10).for_each(|_| brake.hear(&news(0)));
+        let wait = brake.check(&attacker).expect_err("braked");
+        assert!(wait <= Duration::from_secs(10), "as if it had missed no more often than it may: {wait:?}");
+    }
+
+    /// Somebody with as many addresses as he likes.
+    #[test]
+    fn a_full_table_keeps_those_who_missed_most() {
+        let brake = brake(0);
+        let attacker = from("alice", "9.9.9.9");
+        while miss(&brake, &attacker, 5).is_ok() {}
+        for n in 0..200_000_u32 {
+            let other = Attempt { name: "alice".into(), source: Some(IpAddr::from(n.to_be_bytes())) };
+            brake.note(&other.name, other.source, false, 5);
+        }
+        assert!(miss(&brake, &attacker, 5).is_err());
+        assert_eq!(brake.check_at(&from("alice", "250.1.1.1"), 5), Ok(()), "alice comes from somewhere");
+    }
+
+    #[test]
+    fn no_limit_is_no_limit() {
+        let limits =
+            Limits { login_failures_per_user: 0, login_failures_per_address: 0, ..Limits::default() };
+        let brake = Brake::new(&limits, 0, Arc::default());
+        assert!((0..10_000).all(|_| miss(&brake, &from("alice", "1.1.1.1"), 5).is_ok()));
+    }
+}
