@@ -1,7 +1,8 @@
-// A real nginx in front of a server's addresses: round-robin, kept-alive upstream connections.
+// A real nginx in front of a server's addresses: round-robin, kept-alive upstream connections. A worker's
+// death breaks connections of its own and no address, so none is taken out of the round (`max_fails`).
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -10,18 +11,21 @@ import { until } from "./wait.mjs";
 const program = process.env.NGINX_BIN ?? "nginx";
 
 export class Nginx {
-  static async start(ports) {
+  // `log`: the status of each answer is kept, for `answers`.
+  static async start(ports, { connections = 1024, keepalive = 32, log = false } = {}) {
     const dir = mkdtempSync(path.join(os.tmpdir(), "minitalk-nginx-"));
     const port = await freePort();
-    const upstreams = ports.map((upstream) => `server 127.0.0.1:${upstream};`).join(" ");
+    const upstreams = ports.map((upstream) => `server 127.0.0.1:${upstream} max_fails=0;`).join(" ");
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${dir}/${kind};`);
     writeFileSync(path.join(dir, "nginx.conf"), `
       daemon off; worker_processes 1; pid ${dir}/pid; error_log ${dir}/error.log;
-      events { worker_connections 1024; }
+      events { worker_connections ${connections}; }
       http {
-        access_log off; ${temporary.join(" ")}
+        log_format statuses $status;
+        access_log ${log ? `${dir}/access.log statuses` : "off"};
+        ${temporary.join(" ")}
         map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
-        upstream minitalk { ${upstreams} keepalive 32; }
+        upstream minitalk { ${upstreams} keepalive ${keepalive}; }
         server {
           listen 127.0.0.1:${port};
           location / {
@@ -38,6 +42,12 @@ export class Nginx {
     const nginx = Object.assign(new Nginx(), { dir, child, port, url: `http://127.0.0.1:${port}` });
     await until("nginx answers", async () => (await fetch(`${nginx.url}/health`)).status === 200);
     return nginx;
+  }
+
+  // How many requests it has answered, and how many of those with another status than 200.
+  answers() {
+    const statuses = readFileSync(`${this.dir}/access.log`, "utf8").trim().split("\n");
+    return { all: statuses.length, others: statuses.filter((status) => status !== "200").length };
   }
 
   stop() {

@@ -93,10 +93,10 @@ export class Server {
   }
 
   // Which worker holds the connection that comes from our `localPort`: the kernel knows exactly, so
-  // tests need not guess from counts.
-  workerOfPort(localPort) {
+  // tests need not guess from counts. `workers` spares asking for them.
+  workerOfPort(localPort, workers = undefined) {
     const inode = inodeOfConnection(this.port, localPort);
-    const worker = inode && this.processes("worker").find((p) => holdsSocket(p.pid, inode));
+    const worker = inode && (workers ?? this.processes("worker")).find((p) => holdsSocket(p.pid, inode));
     return worker ? worker.id : null;
   }
 
