@@ -6,7 +6,7 @@
 //   node polling_crowd.mjs --sessions 1000 --seconds 30            a stated rate for a stated time
 //   node polling_crowd.mjs --sessions 300 --messages 3000          so many, as fast as they are acked
 //
-// Further: --rate MESSAGES_PER_S (20) --room SESSIONS_PER_ROOM (50) --workers N (4) --processes N (2).
+// Wants some thousand descriptors (`ulimit -n`). Further: --rate MESSAGES_PER_S (20) --room SESSIONS_PER_ROOM (50) --workers N (4) --processes N (2).
 // The sessions are stock clients, divided over several processes with kept-alive connections.
 
 import { fork } from "node:child_process";
