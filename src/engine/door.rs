@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tungstenite::handshake::derive_accept_key;
 
-use super::http::{Answer, Wanted, is_websocket_handshake};
+use super::http::{Answer, Mark, Wanted, is_websocket_handshake};
 use super::patience::Watched;
 use super::sid::{self, Sid};
 use super::table::{Conn, Key, Transport};
@@ -66,15 +66,15 @@ impl<H: Host> Door<H> {
             open_session(&mut *host, conn)
         };
         match sid {
-            Some(sid) => self.fetch(&sid).await.into_response(),
+            Some(sid) => self.fetch(&sid, 0).await.into_response(),
             None => full(),
         }
     }
 
     /// Waits for packets of a session.
-    pub async fn fetch(&self, sid: &Sid) -> Answer {
+    pub async fn fetch(&self, sid: &Sid, mark: Mark) -> Answer {
         let (request, answer) = oneshot::channel();
-        let waits = polling::fetch(&mut *self.host.lock(), sid, request);
+        let waits = polling::fetch(&mut *self.host.lock(), sid, mark, request);
         self.wake.notify_one();
         let key = match waits {
             Ok(key) => key,
@@ -250,7 +250,7 @@ impl<H: Host> Door<H> {
                 let state = state(&request);
                 self.open_websocket(request, state)
             }
-            Wanted::Fetch(sid) => self.fetch(&sid).await.into_response(),
+            Wanted::Fetch(sid, mark) => self.fetch(&sid, mark).await.into_response(),
             Wanted::Bring(sid) => self.bring(&sid, request.into_body()).await.into_response(),
             Wanted::Upgrade(sid) => match self.may_upgrade(&sid) {
                 Answer::Switch => {

@@ -12,6 +12,10 @@ use crate::wire::frame::{self, Violation, close_code, violation};
 /// Bytes that may wait for a client before it misses volatile events.
 const VOLATILE_BYTES: usize = 64 << 10;
 
+/// Packets in one payload of long polling that every client takes: python-engineio throws away a payload
+/// of more, and ends the session.
+pub const PACKETS_FOR_ANYBODY: usize = 16;
+
 /// An event or acknowledgement with all its attachments.
 #[derive(Debug)]
 pub struct Message<'a> {
@@ -41,6 +45,12 @@ pub trait Host: Sized + Send + 'static {
     fn must_connect(state: &Self::State) -> bool {
         let _ = state;
         true
+    }
+
+    /// Packets that one payload of long polling may bring the client.
+    fn packets_per_payload(state: &Self::State) -> usize {
+        let _ = state;
+        PACKETS_FOR_ANYBODY
     }
 
     /// The host's number of a namespace, below 16. `None`: there is no such.

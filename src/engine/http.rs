@@ -17,6 +17,15 @@ use crate::wire::engine::HandshakeError;
 /// A request's query, decoded.
 pub type Params = HashMap<String, String>;
 
+/// What tells a request from the one before, shortened to a number: stock clients put something new into
+/// the parameter `t` of each, so that no cache answers it. 0: there is none.
+pub type Mark = u64;
+
+fn mark(params: &Params) -> Mark {
+    // The same in every worker.
+    params.get("t").map_or(0, |t| Mark::from(crc32fast::hash(t.as_bytes())) | 1 << 32)
+}
+
 /// What a request wants of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -25,7 +34,7 @@ pub enum Wanted {
     /// A session over a WebSocket.
     WebSocketSession,
     /// The packets of a session.
-    Fetch(Sid),
+    Fetch(Sid, Mark),
     /// To bring packets to a session.
     Bring(Sid),
     /// To go on over a WebSocket.
@@ -52,7 +61,7 @@ pub fn wanted(
         permitted?;
         return match (websocket, upgrading, method) {
             (true, true, &Method::GET) if has_key(headers) => Ok(Wanted::Upgrade(sid)),
-            (false, false, &Method::GET) => Ok(Wanted::Fetch(sid)),
+            (false, false, &Method::GET) => Ok(Wanted::Fetch(sid, mark(params))),
             (false, false, &Method::POST) => Ok(Wanted::Bring(sid)),
             (false, false, _) => Err(HandshakeError::BadMethod),
             _ => Err(HandshakeError::BadRequest),

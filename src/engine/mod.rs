@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-pub use host::{Host, Message, PARSE_ERROR, Raw};
+pub use host::{Host, Message, PACKETS_FOR_ANYBODY, PARSE_ERROR, Raw};
 use table::{Conn, Key, Table};
 use wheel::Wheel;
 

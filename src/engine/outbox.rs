@@ -89,14 +89,25 @@ impl Outbox {
         *self = first;
     }
 
-    /// Takes everything, as the payload of long polling.
-    pub fn take_payload(&mut self) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.bytes);
-        for chunk in std::mem::take(&mut self.chunks) {
-            engine::append_frames(&chunk, &mut payload);
+    /// Takes up to `most` packets, as the payload of long polling.
+    pub fn take_payload(&mut self, mut most: usize) -> Vec<u8> {
+        let mut payload = Vec::new();
+        while most > 0
+            && let Some(first) = self.chunks.front_mut()
+        {
+            let done = engine::append_frames(first, &mut most, &mut payload);
+            self.bytes -= done;
+            self.moved |= done > 0;
+            first.advance(done);
+            // Nothing is left of it, or nothing that can be read.
+            if most > 0 {
+                self.bytes -= first.len();
+                self.chunks.pop_front();
+            }
         }
-        self.moved |= self.bytes > 0;
-        self.bytes = 0;
+        if self.bytes == 0 {
+            self.chunks = VecDeque::new();
+        }
         payload
     }
 
@@ -196,7 +207,10 @@ mod tests {
         outbox.put_first(Outbox::default());
         first.push(frame(b"4a"));
         outbox.put_first(first);
-        assert_eq!(outbox.take_payload(), b"4a\x1e4b");
+        outbox.push([frame(b"4c"), frame(b"4d")].concat().into());
+        assert_eq!(outbox.take_payload(3), b"4a\x1e4b\x1e4c");
+        assert!(!outbox.is_empty());
+        assert_eq!(outbox.take_payload(3), b"4d");
         assert!(outbox.is_empty());
     }
 

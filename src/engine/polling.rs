@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::host::PARSE_ERROR;
+use super::http::Mark;
 use super::sid::Sid;
 use super::table::{Bring, Conn, Key, Pause, Phase, Polling, Transport};
 use super::{Host, packet, websocket};
@@ -46,9 +47,14 @@ fn requests<H: Host>(host: &mut H, key: Key) -> Option<&mut Polling> {
 }
 
 /// Has a request wait for something to fetch.
+///
+/// One that was answered and comes again did not get that answer: a proxy, or the client's HTTP library,
+/// repeats it over another connection after the first broke. The packets are gone, so the session is
+/// over; going on without them would be a silent loss.
 pub fn fetch<H: Host>(
     host: &mut H,
     sid: &Sid,
+    mark: Mark,
     request: oneshot::Sender<Vec<u8>>,
 ) -> Result<Key, HandshakeError> {
     let key = find(host, sid)?;
@@ -57,7 +63,12 @@ pub fn fetch<H: Host>(
         host.fail(key, violation("two requests fetch packets"));
         return Err(HandshakeError::BadRequest);
     }
+    if mark != 0 && polling.answered == mark {
+        host.fail(key, violation("the answer to a request was lost"));
+        return Err(HandshakeError::BadRequest);
+    }
     polling.fetch = Some(request);
+    polling.mark = mark;
     flush(host, key);
     Ok(key)
 }
@@ -77,17 +88,20 @@ pub fn flush<H: Host>(host: &mut H, key: Key) {
     if polling.fetch.is_none() || conn.outbox.is_empty() && !polling.probed {
         return;
     }
-    let mut payload = conn.outbox.take_payload();
+    let mut payload = conn.outbox.take_payload(H::packets_per_payload(&conn.state));
     if payload.is_empty() {
         payload.push(engine::packet::NOOP);
     }
     if let Some(request) = polling.fetch.take() {
+        polling.answered = polling.mark;
         // Who is not there any more has said so: see `abandoned`.
         let _ = request.send(payload);
     }
     if conn.is_closing() {
-        host.drop_conn(key);
-    } else if conn.pause == Pause::Sending {
+        if conn.outbox.is_empty() {
+            host.drop_conn(key);
+        }
+    } else if conn.pause == Pause::Sending && conn.outbox.held() <= UNFETCHED_BYTES {
         host.engine().resume_reading(key);
     }
 }

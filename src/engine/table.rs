@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use slab::Slab;
 use tokio::sync::oneshot;
 
+use super::http::Mark;
 use super::outbox::Outbox;
 use super::sid::Secret;
 
@@ -168,6 +169,10 @@ impl Transport {
 pub struct Polling {
     /// A request that waits for something to fetch; it is given the payload.
     pub fetch: Option<oneshot::Sender<Vec<u8>>>,
+    /// That request's mark.
+    pub mark: Mark,
+    /// The mark of the last request that was given packets.
+    pub answered: Mark,
     /// The request that brings packets.
     pub bring: Bring,
     /// The WebSocket that may take over.

@@ -139,13 +139,19 @@ pub fn first_packet(payload: &[u8]) -> Result<(Packet<'_>, usize), BadPayload> {
     }
 }
 
-/// Appends the packets that lie in `frames`, which [`frame`] has written, to a payload. A close
-/// frame becomes a [`packet::CLOSE`].
-pub fn append_frames(frames: &[u8], payload: &mut Vec<u8>) {
-    for (kind, body) in frame::written(frames) {
+/// Appends the packets that lie in `frames`, which [`frame`] has written, to a payload: up to `most`,
+/// from which they are taken off. Answers the bytes of `frames` that are done. A close frame becomes a
+/// [`packet::CLOSE`].
+pub fn append_frames(frames: &[u8], most: &mut usize, payload: &mut Vec<u8>) -> usize {
+    let mut done = 0;
+    while *most > 0
+        && let Some((kind, body, len)) = frame::first_written(&frames[done..])
+    {
+        done += len;
         if !matches!(kind, Kind::Text | Kind::Binary | Kind::Close) {
             continue;
         }
+        *most -= 1;
         if !payload.is_empty() {
             payload.push(SEPARATOR);
         }
@@ -158,6 +164,7 @@ pub fn append_frames(frames: &[u8], payload: &mut Vec<u8>) {
             _ => payload.extend_from_slice(body),
         }
     }
+    done
 }
 
 #[cfg(test)]
@@ -209,8 +216,14 @@ mod tests {
                     Err(bytes) => frame::binary(&[bytes], &mut frames),
                 }
             }
-            let mut payload = Vec::new();
-            append_frames(&frames, &mut payload);
+            let (mut payload, mut done, mut apart) = (Vec::new(), 0, Vec::new());
+            prop_assert_eq!(append_frames(&frames, &mut { usize::MAX }, &mut payload), frames.len());
+            while done < frames.len() {
+                let (mut two, mut part) = (2, Vec::new());
+                done += append_frames(&frames[done..], &mut two, &mut part);
+                apart.push(part);
+            }
+            prop_assert_eq!(apart.join(&SEPARATOR), &payload[..]);
             let expected: Vec<Packet<'_>> = packets
                 .iter()
                 .map(|packet| match packet {

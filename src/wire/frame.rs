@@ -190,14 +190,19 @@ fn whole(first: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
 /// Reads back whole frames that this module has written; ends where they do.
 pub fn written(mut frames: &[u8]) -> impl Iterator<Item = (Kind, &[u8])> {
     std::iter::from_fn(move || {
-        let mut cursor = Cursor::new(frames);
-        let (header, len) = FrameHeader::parse(&mut cursor).ok()??;
-        let start = usize::try_from(cursor.position()).ok()?;
-        let end = start.checked_add(usize::try_from(len).ok()?)?;
-        let payload = frames.get(start..end)?;
-        frames = &frames[end..];
-        Some((kind(header.opcode).ok()?, payload))
+        let (kind, payload, len) = first_written(frames)?;
+        frames = &frames[len..];
+        Some((kind, payload))
     })
+}
+
+/// Reads back the first of whole frames that this module has written, and how many bytes it has.
+pub fn first_written(frames: &[u8]) -> Option<(Kind, &[u8], usize)> {
+    let mut cursor = Cursor::new(frames);
+    let (header, len) = FrameHeader::parse(&mut cursor).ok()??;
+    let start = usize::try_from(cursor.position()).ok()?;
+    let end = start.checked_add(usize::try_from(len).ok()?)?;
+    Some((kind(header.opcode).ok()?, frames.get(start..end)?, end))
 }
 
 /// Appends a pong that returns `payload` (at most 125 bytes, as a ping's is).

@@ -27,7 +27,7 @@ use crate::chat::{Paces, UserId};
 use crate::config::{self, Config};
 use crate::engine::door::Door;
 use crate::engine::table::{Key, Pause};
-use crate::engine::{Engine, Host, Message};
+use crate::engine::{Engine, Host, Message, PACKETS_FOR_ANYBODY};
 use crate::index::history::History;
 use crate::index::{IndexError, Reader};
 use crate::wire::frame::Violation;
@@ -186,6 +186,11 @@ impl Host for Core {
 
     fn gone(&mut self, key: Key) {
         self.hub.disconnect(key.slot);
+    }
+
+    fn packets_per_payload(state: &Client) -> usize {
+        // The JavaScript client takes any number, and saves requests.
+        if state.javascript { usize::MAX } else { PACKETS_FOR_ANYBODY }
     }
 
     fn namespace(&self, name: &str) -> Option<u8> {

@@ -85,7 +85,10 @@ impl Relay {
             return axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response();
         };
         match wanted {
-            Wanted::Fetch(sid) => self.ask(&sid, Wish::Fetch, Bytes::new()).await.into_response(),
+            Wanted::Fetch(sid, mark) => {
+                let mark = Bytes::copy_from_slice(&mark.to_le_bytes());
+                self.ask(&sid, Wish::Fetch, mark).await.into_response()
+            }
             Wanted::Bring(sid) => {
                 // The owner is told as well of a body that never came whole: the session is over.
                 let (wish, body, unread) = match door.body(request.into_body()).await {

@@ -34,7 +34,7 @@ async fn answer(app: &App, allowed: bool, request: Request) -> Response {
         Err(error) => return Answer::Refused(error).into_response(),
     };
     let owner = match wanted {
-        Wanted::Fetch(sid) | Wanted::Bring(sid) | Wanted::Upgrade(sid) => Some(sid.owner),
+        Wanted::Fetch(sid, _) | Wanted::Bring(sid) | Wanted::Upgrade(sid) => Some(sid.owner),
         Wanted::Session | Wanted::WebSocketSession => None,
     };
     if owner.is_some_and(|owner| owner != app.worker) {

@@ -65,6 +65,15 @@ describe("Engine.IO", () => {
         assert.deepEqual(await answer(query), version);
     });
 
+    it("over a WebSocket that is none is refused", async () => {
+      for (const query of ["transport=websocket", "EIO=abc&transport=websocket", "EIO=3&transport=websocket", "EIO=4", "EIO=4&transport=abc"])
+        for (const where of ["/engine.io/", "/socket.io/"]) {
+          const [, response] = await next(server.socket(`${where}?${query}`), "unexpected-response");
+          assert.equal(response.statusCode, 400, query);
+          response.destroy();
+        }
+    });
+
     it("may be made by a page of another origin, which is told that it may read the answer", async () => {
       const origin = "https://page.example";
       const asked = await fetch(`${server.url}/engine.io/?EIO=4&transport=polling`, {
@@ -104,6 +113,17 @@ describe("Engine.IO", () => {
         assert.equal(response.status, 200);
       }
       assert.deepEqual(await received, sent);
+    });
+
+    it("brings no more packets at once than every client takes", async () => {
+      const sid = await server.open();
+      const sent = Array.from({ length: 50 }, (_, at) => `4${at}`);
+      assert.equal((await server.post(sid, sent.join("\x1e"))).status, 200);
+      const payloads = [];
+      while (payloads.flat().length < sent.length)
+        payloads.push((await (await server.poll(sid)).text()).split("\x1e").filter((packet) => packet !== "2"));
+      assert.deepEqual(payloads.flat(), sent);
+      assert.ok(payloads.every((payload) => payload.length <= 16), JSON.stringify(payloads));
     });
 
     it("ends the session for what is no payload", async () => {
@@ -146,6 +166,20 @@ describe("Engine.IO", () => {
       await new Promise((resolve) => leaving.write(request, resolve));
       leaving.destroy();
       await until("it is over", async () => (await server.poll(sid)).status === 400);
+    });
+
+    it("ends the session when a request comes again that was answered: its answer was lost", async () => {
+      const sid = await server.open();
+      const fetch = (t) => server.poll(sid, { query: `&t=${t}` });
+      await server.post(sid, "4one");
+      assert.equal(await (await fetch("a")).text(), "4one");
+      await server.post(sid, "4two");
+      assert.equal(await (await fetch("b")).text(), "4two");
+      await server.post(sid, "4three");
+      assert.equal(await (await fetch("a")).text(), "4three", "it is not the last one that comes again");
+      await server.post(sid, "4four");
+      assert.equal((await fetch("a")).status, 400);
+      await over(sid);
     });
 
     it("refuses a payload over the limit, and takes one at it", async () => {
@@ -251,6 +285,18 @@ describe("Engine.IO", () => {
         assert.deepEqual(all, sent);
         ws.close();
       }
+    });
+
+    it("lets go of a request that comes when the WebSocket is there, and of what comes before it takes over", async () => {
+      const sid = await server.open();
+      const ws = await server.probe(sid);
+      assert.match(await (await server.poll(sid)).text(), /^[26]$/, "nothing, or a ping that was due");
+      assert.equal((await server.post(sid, "4over long polling")).status, 200);
+      assert.deepEqual((await server.fetched(sid, 1)).filter((packet) => packet !== "6"), ["4over long polling"]);
+      ws.send("5");
+      ws.send("4over the WebSocket");
+      await got(ws, "4over the WebSocket");
+      ws.close();
     });
 
     it("refuses requests and other WebSockets behind it", async () => {

@@ -138,6 +138,19 @@ describe("requests at the wrong worker", () => {
       }
   });
 
+  it("that come again after they were answered end the session, whichever worker gets them", async () => {
+    for (let round = 0; round < 10; round++) {
+      const sid = await open();
+      await ask("POST", sid, `40{"token":"${users[0].token}"}`);
+      // As a proxy does it whose connection broke before it had the answer.
+      const repeated = `${sid}&t=${round}`;
+      assert.match((await ask("GET", repeated)).text, /^40\{/);
+      await ask("POST", sid, `420["get_messages",{"roomId":"${roomId}"}]`);
+      assert.equal((await ask("GET", repeated)).status, 400);
+      assert.deepEqual(JSON.parse((await ask("GET", sid)).text), { code: 1, message: "Session ID unknown" });
+    }
+  });
+
   it("that wait end their session when they go away", async () => {
     for (let round = 0; round < 6; round++) {
       const sid = await open();

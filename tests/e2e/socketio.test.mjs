@@ -14,6 +14,42 @@ describe("Socket.IO", () => {
   before(async () => (server = await ProtocolServer.start()));
   after(() => server.stop());
 
+  describe("a session", () => {
+    const path = "/socket.io/";
+
+    it("begins over long polling as one of Engine.IO does", async () => {
+      const response = await server.poll(undefined, { path });
+      assert.equal(response.status, 200);
+      const { sid, ...rest } = JSON.parse((await response.text()).replace(/^0/, ""));
+      assert.ok(sid);
+      assert.deepEqual(rest, { upgrades: ["websocket"], pingInterval: 300, pingTimeout: 30_000, maxPayload: 1_000_000 });
+      assert.equal(await (await server.poll(sid, { path })).text(), "2");
+      assert.equal((await server.post(sid, "3", { path })).status, 200);
+      assert.equal((await server.post(sid, "1", { path })).status, 200);
+      assert.equal((await server.poll(sid, { path })).status, 400);
+    });
+
+    it("goes on over a WebSocket before any namespace is entered", async () => {
+      const sid = await server.open({ path });
+      const ws = await server.probe(sid, path);
+      ws.send("5");
+      ws.send("40");
+      await got(ws, /^40\{/, '42["auth",{}]');
+      assert.equal((await server.poll(sid, { path })).status, 400);
+      assert.equal(await closed(server.socket(`${path}?EIO=4&transport=websocket&sid=${sid}`)), 1000);
+      ws.send("1");
+      assert.equal(await closed(ws), 1000);
+    });
+
+    it("that begins with anything but an entry is closed", async () => {
+      for (const packet of ["4abc", '42["message"]', "41", "43[]"]) {
+        const ws = await server.session(path);
+        ws.send(packet);
+        assert.equal(await closed(ws), 1002, packet);
+      }
+    });
+  });
+
   describe("a namespace", () => {
     it("is entered, with a payload or without", async () => {
       for (const [packet, answer, auth] of [
@@ -52,6 +88,11 @@ describe("Socket.IO", () => {
 
     it("is left, and others and the connection kept", async () => {
       const ws = await server.client();
+      ws.send("40/custom");
+      await got(ws, /^40\/custom,/, '42/custom,["auth",{}]');
+      ws.send("41/custom");
+      ws.send('42["message","still there"]');
+      await got(ws, '42["message-back","still there"]');
       ws.send("40/custom");
       await got(ws, /^40\/custom,/, '42/custom,["auth",{}]');
       ws.send("41/custom,");

@@ -224,6 +224,24 @@ class LongPolling(unittest.TestCase):
     def test_a_conversation_that_goes_on_over_websockets(self):
         self.converse(["polling", "websocket"], "websocket")
 
+    def test_many_messages_at_once_come_in_payloads_that_the_client_takes(self):
+        speaker, _ = self.connect(self.users[0], ["websocket"])
+
+        def say(content):
+            message = {"roomId": self.room, "content": content}
+            return speaker.call("send_message", message, timeout=DEADLINE_S)["seq"]
+
+        first = say("had")
+        missed = {say(f"missed {at}") for at in range(100)}
+        client, heard = socketio.Client(reconnection=False), []
+        client.on("message", heard.append)
+        self.addCleanup(client.disconnect)
+        auth = {"token": self.users[1]["token"], "since": first}
+        client.connect(self.server.url, auth=auth, wait_timeout=DEADLINE_S, transports=["polling"])
+        until("all of it", lambda: len(heard) >= len(missed))
+        # Each handler runs on a thread of its own: in which order is up to them.
+        self.assertEqual({m["seq"] for m in heard}, missed)
+
     def test_bytes_are_refused_and_the_client_lives_on(self):
         client, _ = self.connect(self.users[0], ["polling"])
         message = {"roomId": self.room, "content": b"\xff\x00"}

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::packed::{self, Wish};
 use super::{own_peer, socket_name};
 use crate::engine::door::{Door, Entry};
-use crate::engine::http::Answer;
+use crate::engine::http::{Answer, Mark};
 use crate::engine::sid::Sid;
 use crate::wire::engine::HandshakeError;
 use crate::worker::core::{App, Client, Core};
@@ -92,7 +92,7 @@ async fn answer(mut stream: UnixStream, app: &App) -> io::Result<()> {
 
 async fn act(door: &Door<Core>, wish: Wish, sid: &Sid, body: bytes::Bytes) -> Answer {
     match wish {
-        Wish::Fetch => door.fetch(sid).await,
+        Wish::Fetch => door.fetch(sid, body.as_ref().try_into().map_or(0, Mark::from_le_bytes)).await,
         Wish::Bring => door.brought(sid, Ok(body)).await,
         Wish::BringTooMuch => door.brought(sid, Err(Answer::TooLarge)).await,
         Wish::Upgrade => door.may_upgrade(sid),

@@ -26,7 +26,7 @@ const READ_BEHIND_BYTES: u32 = 1 << 20;
 /// What a worker wants of the owner of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Its packets.
+    /// Its packets; the body is the request's mark.
     Fetch,
     /// That it takes packets.
     Bring,
