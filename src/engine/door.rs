@@ -181,7 +181,8 @@ impl<H: Host> Door<H> {
         if let Some(key) = key {
             let mut read = read;
             websocket::take_in(host, key, &mut read);
-            websocket::readable(host, key, &mut [0; websocket::FIRST_READ_BYTES]);
+            let mut buffer = [0; websocket::FIRST_READ_BYTES];
+            websocket::readable(host, key, &mut buffer, websocket::FIRST_READ_BYTES);
         }
         self.wake.notify_one();
     }

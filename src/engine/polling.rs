@@ -27,7 +27,8 @@ pub fn find<H: Host>(host: &mut H, sid: &Sid) -> Result<Key, HandshakeError> {
     let probe = session(host, sid)?.transport.polling().and_then(|polling| polling.probe);
     if let Some(probe) = probe {
         // What the WebSocket has already said comes first: it may have taken over.
-        websocket::readable(host, probe, &mut [0; websocket::FIRST_READ_BYTES]);
+        let mut buffer = [0; websocket::FIRST_READ_BYTES];
+        websocket::readable(host, probe, &mut buffer, websocket::FIRST_READ_BYTES);
     }
     packet::on_deadline(host, sid.key, Instant::now());
     match session(host, sid)?.transport {

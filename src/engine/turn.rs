@@ -79,11 +79,10 @@ impl Turn {
 
     /// Reads the clients that have something, and does what is due by `now`.
     pub fn read<H: Host>(&mut self, host: &mut H, now: Instant) {
+        self.readable.append(&mut host.engine().resume);
+        let share = websocket::share(self.readable.len());
         for key in self.readable.drain(..) {
-            websocket::readable(host, key, &mut self.buffer);
-        }
-        for key in std::mem::take(&mut host.engine().resume) {
-            websocket::readable(host, key, &mut self.buffer);
+            websocket::readable(host, key, &mut self.buffer, share);
         }
         host.engine().wheel.turn(now, &mut self.due);
         for key in self.due.drain(..) {

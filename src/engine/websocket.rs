@@ -5,6 +5,7 @@
 //! checked when it comes: text that is not UTF-8 ends the connection at the byte that shows it.
 
 use std::io::{ErrorKind, Read};
+use std::ops::RangeInclusive;
 
 use super::Host;
 use super::host::Raw;
@@ -12,21 +13,30 @@ use super::table::{Conn, Fragments, Key, Pause, Phase, Rest, Transport};
 use super::{packet, polling, upgrade};
 use crate::wire::frame::{self, Header, Kind, Violation, close_code, violation};
 
-/// Bytes asked of a socket at a time.
+/// Bytes asked of a socket at a time, at most.
 pub const READ_BYTES: usize = 64 << 10;
 
 /// Bytes asked of a socket right after its handshake, when there is rarely more than one packet.
 pub const FIRST_READ_BYTES: usize = 4 << 10;
 
-/// Reads of one connection in one turn; the rest waits for the next, so that one client that sends
-/// without pause cannot hold up the others.
-const READS_PER_TURN: usize = 4;
+/// Bytes read in one turn, about, by all connections that have something together: what they cost is how
+/// long everybody else waits.
+const TURN_BYTES: usize = 1 << 20;
+
+/// Least share of that of one connection, and largest.
+const SHARE_BYTES: RangeInclusive<usize> = 8 << 10..=4 * READ_BYTES;
 
 /// Text that is not UTF-8.
 const NOT_TEXT: Violation = Violation { code: close_code::INVALID_TEXT, reason: "text is not UTF-8" };
 
-/// Reads what the socket has and acts on every whole message in it.
-pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8]) {
+/// What each of so many connections may read in one turn. The rest waits for the next, so that those who
+/// send without pause cannot hold up the others.
+pub fn share(connections: usize) -> usize {
+    (TURN_BYTES / connections.max(1)).clamp(*SHARE_BYTES.start(), *SHARE_BYTES.end())
+}
+
+/// Reads what the socket has, up to its share, and acts on every whole message in it.
+pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize) {
     host.resumed(key);
     let Some(conn) = host.engine().table.get(key) else {
         return;
@@ -37,7 +47,8 @@ pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8]) {
     if !go_on(host, key) {
         return;
     }
-    for _ in 0..READS_PER_TURN {
+    let mut left = share;
+    while left > 0 {
         let Some(conn) = host.engine().table.get(key).filter(|conn| conn.pause == Pause::No) else {
             return;
         };
@@ -45,11 +56,13 @@ pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8]) {
         let Transport::WebSocket(stream) = &mut conn.transport else {
             return;
         };
-        match stream.read(buffer) {
+        let asked = left.min(buffer.len());
+        match stream.read(&mut buffer[..asked]) {
             Ok(0) => return host.drop_conn(key),
             Ok(len) => {
+                left -= len;
                 take_in(host, key, &mut buffer[..len]);
-                if len < buffer.len() && !ended {
+                if len < asked && !ended {
                     // The socket is empty; the poll tells when it is not.
                     return;
                 }
