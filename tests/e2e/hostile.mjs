@@ -99,11 +99,12 @@ function cpuSeconds(pids) {
 }
 
 // What an attacker says that it did; its process ends.
-function report(attacker) {
-  return new Promise((resolve) => {
-    attacker.once("message", resolve).once("exit", () => resolve({ kind: attacker.spawnargs[2], count: null }));
-    if (attacker.connected) attacker.send("stop");
-  });
+async function report(attacker) {
+  const said = next(attacker, "message", 60_000);
+  attacker.send("stop");
+  const [did] = await said;
+  attacker.kill("SIGKILL");
+  return did;
 }
 
 class Chat {

@@ -1,6 +1,6 @@
 // One hostile client as a process of its own: `node attacker.mjs KIND '{"port":…,"token":…,"roomId":…}'`.
 // It attacks until it is told to stop. Once it has begun, and in the end, it says how often it has done what
-// it does.
+// it does; it ends when whoever started it ends it, so that the report cannot be overtaken by the end.
 
 import http from "node:http";
 import net from "node:net";
@@ -17,7 +17,7 @@ let count = 0;
 let going = true;
 process.on("message", () => {
   going = false;
-  process.send({ kind, count }, () => process.exit(0));
+  process.send({ kind, count });
 });
 process.on("disconnect", () => process.exit(0));
 
