@@ -15,7 +15,8 @@ use common::socket::Socket;
 use common::{Options, Server, until};
 use serde_json::json;
 
-const HANDSHAKE: &str = "[limits]\nhandshake_timeout = \"500ms\"\n";
+/// Short, and long enough for a client that has to wait for its processor.
+const HANDSHAKE: &str = "[limits]\nhandshake_timeout = \"3s\"\n";
 
 fn server(tables: &'static str) -> Server {
     Server::start(&Options { workers: 1, tables, ..Options::default() })
@@ -123,7 +124,7 @@ fn but_not_for_ever() {
 /// A caller that does not take its answer holds the memory of that answer.
 #[test]
 fn who_does_not_take_the_answer_is_let_go() {
-    let mut server = server("[limits]\nkeep_alive_timeout = \"500ms\"\nmessages_per_second = 0\n");
+    let mut server = server("[limits]\nkeep_alive_timeout = \"3s\"\nmessages_per_second = 0\n");
     let alice = server.new_users("alice", 1).remove(0);
     let room = server.new_room(std::slice::from_ref(&alice), "talk");
     let mut socket = Socket::connect(&server, &alice);

@@ -29,7 +29,7 @@ const MIB = 1 << 20;
 const LIMITS = {
   connections_per_worker: 2_000,
   outgoing_bytes_per_connection: 256 << 10,
-  handshake_timeout: "2s",
+  handshake_timeout: "5s",
   body_bytes: 10 * MIB,
   body_bytes_per_worker: 64 * MIB,
 };
