@@ -31,22 +31,17 @@ impl Store {
             // Without a condition SQLite frees the pages and reads no rows.
             self.connection.execute_batch(
                 "DELETE FROM users; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
-                 DELETE FROM departures;
-                 DELETE FROM room_segments; DELETE FROM gone_rooms;",
+                 DELETE FROM departures;",
             )?;
             self.set_fact("users_deleted", deletions.users)?;
             self.set_fact("last_user", deletions.last_user)?;
         }
         if self.fact("messages_deleted")? < deletions.upto {
-            if self.last_file()?.is_none_or(|file| file.number < deletions.first_file) {
-                self.connection
-                    .execute_batch("DELETE FROM segments; DELETE FROM room_segments; DELETE FROM times;")?;
-            } else {
-                let index = &self.connection;
-                index.execute("DELETE FROM segments WHERE number < ?1", [deletions.first_file])?;
-                index.execute("DELETE FROM room_segments WHERE segment < ?1", [deletions.first_file])?;
-                index.execute("DELETE FROM times WHERE first_seq <= ?1", [deletions.upto])?;
-            }
+            let index = &self.connection;
+            index.execute("DELETE FROM segments WHERE number < ?1", [deletions.first_file])?;
+            // One that reaches over the end names files that are gone, which have no messages.
+            index.execute("DELETE FROM runs WHERE last_segment < ?1", [deletions.first_file])?;
+            index.execute("DELETE FROM times WHERE first_seq <= ?1", [deletions.upto])?;
             let sql = "UPDATE rooms SET last_seq = 0 WHERE last_seq BETWEEN 1 AND ?1";
             self.connection.execute(sql, [deletions.upto])?;
             let last = self.progress(LogName::Messages)?.last.max(deletions.upto);
@@ -158,8 +153,6 @@ impl Store {
         }
         if deleted {
             index.prepare_cached("DELETE FROM rooms WHERE key = ?1")?.execute([room])?;
-            // It may have more rows than fit a moment: they go bit by bit.
-            index.prepare_cached("INSERT OR IGNORE INTO gone_rooms (room) VALUES (?1)")?.execute([room])?;
         }
         Ok(since)
     }
@@ -192,5 +185,30 @@ impl Store {
         let sql = "UPDATE rooms SET last_seq = ?2 WHERE room_id = ?1 AND last_seq < ?2";
         self.connection.prepare_cached(sql)?.execute(params![room_id, seq])?;
         Ok(())
+    }
+
+    /// Raises the newest messages of the next `most` rooms behind key `after` as `newest` says; answers the
+    /// last of them, `None`: there are no more.
+    pub(super) fn raise_last_seqs(
+        &self,
+        after: i64,
+        most: u64,
+        newest: &dyn Fn(&str) -> Option<u64>,
+    ) -> Result<Option<i64>, IndexError> {
+        let sql = "SELECT key, room_id, last_seq FROM rooms WHERE key > ?1 ORDER BY key LIMIT ?2";
+        let (mut last, mut raised) = (None, Vec::new());
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![after, most])?;
+        while let Some(row) = rows.next()? {
+            let (key, had): (i64, u64) = (row.get(0)?, row.get(2)?);
+            let room_id = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            raised.extend(newest(room_id).filter(|seq| *seq > had).map(|seq| (key, seq)));
+            last = Some(key);
+        }
+        let mut update = self.connection.prepare_cached("UPDATE rooms SET last_seq = ?2 WHERE key = ?1")?;
+        for (key, seq) in raised {
+            update.execute(params![key, seq])?;
+        }
+        Ok(last)
     }
 }

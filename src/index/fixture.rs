@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::time::Duration;
 
+use super::sealed::{self, Found, SealedFile};
 use super::store::{self, Store};
-use super::{schema, sealed};
+use super::{Reader, schema};
 use crate::chat::OpId;
 use crate::journal::record::{self, Message, RoomChange, RoomRecord};
 use crate::journal::segment::{self, Segment};
@@ -63,21 +63,28 @@ impl Logs {
     /// Puts the next files into the index, up to number `upto`.
     pub fn index(&self, upto: u64) {
         let store = Store::open(self.path()).unwrap().unwrap();
-        let mut before = store.last_file().unwrap();
-        let done = before.map_or(0, |file| file.number);
+        let done = store.last_file().unwrap().map_or(0, |file| file.number);
         let segments = segment::list(self.path()).unwrap();
         for segment in segments.iter().filter(|segment| (done + 1..=upto).contains(&segment.number)) {
-            let mut pieces = Vec::new();
-            sealed::read(segment, before, &mut |room_id| store.room_key(room_id), &mut |piece| {
-                pieces.push(piece);
-                true
-            })
-            .unwrap();
-            for mut piece in pieces {
-                // In the smallest steps there are.
-                while !store.put_places(&mut piece, Duration::ZERO).unwrap() {}
-                before = piece.file;
-            }
+            self.index_file(&store, segment, store.last_file().unwrap());
+        }
+    }
+
+    /// Reads a file again that is in the index.
+    pub fn index_again(&self, number: u64) {
+        let store = Store::open(self.path()).unwrap().unwrap();
+        let before = Reader::open(self.path()).unwrap().files_before(number, 1).unwrap().pop();
+        self.index_file(&store, &Segment::at(self.path(), number), before);
+    }
+
+    fn index_file(&self, store: &Store, segment: &Segment, before: Option<SealedFile>) {
+        let added = sealed::read(self.path(), segment, before, &mut |_| {}, &mut || false);
+        let mut found = Some(Found::Added(added.unwrap().unwrap()));
+        while let Some(next) = found {
+            store.begin().unwrap();
+            assert!(store.put_found(&next).unwrap());
+            store.commit().unwrap();
+            found = sealed::merge(self.path(), &store.runs().unwrap(), &mut || false).unwrap();
         }
     }
 }

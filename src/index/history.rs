@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::{IndexError, ReadError, Reader};
+use super::places::Indexed;
+use super::{IndexError, ReadError, Reader, runs};
 use crate::journal::places::Located;
 use crate::journal::read::{self, Window};
 use crate::journal::tail::Tail;
@@ -28,8 +29,8 @@ struct Asked<'a> {
     limit: usize,
     /// The last message that may be shown.
     upto: u64,
-    /// Number of the last file that is in the index, and of its last message.
-    indexed: (u64, u64),
+    /// What the index has.
+    indexed: Indexed,
 }
 
 impl History {
@@ -54,7 +55,7 @@ impl History {
             return Ok(Vec::new());
         }
         // Before the tail is looked at: what enters the index meanwhile is still in the tail.
-        let indexed = self.reader.last_file()?.map_or((0, 0), |file| (file.number, file.last_seq));
+        let indexed = self.reader.indexed()?;
         let asked = Asked { history: self, room_id, window, limit, upto, indexed };
         if window.after.is_some() || window.since_ms.is_some() { asked.first() } else { asked.newest() }
     }
@@ -64,18 +65,6 @@ impl History {
     /// The index it looks into.
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
-    }
-
-    /// Whether all messages of a room behind a number can be found. Of a room that is gone, only those
-    /// in the newest files can.
-    ///
-    /// # Errors
-    /// The index can't be read.
-    pub(super) fn knows(&self, room_id: &str, after: u64) -> Result<bool, IndexError> {
-        if self.reader.room_key(room_id)?.is_some() {
-            return Ok(true);
-        }
-        Ok(self.reader.last_file()?.is_none_or(|file| file.last_seq <= after))
     }
 }
 
@@ -92,13 +81,11 @@ impl Asked<'_> {
                 self.push_front(&batch, &mut found)?;
             }
         }
-        let Some(room) = self.history.reader.room_key(self.room_id)? else {
-            return Ok(found.into());
-        };
-        let mut below = self.upto.saturating_add(1).min(self.indexed.1 + 1);
+        let room = runs::room_key(self.room_id);
+        let mut below = self.upto.saturating_add(1).min(self.indexed.last_seq + 1);
         while found.len() < self.limit {
             let most = self.limit - found.len();
-            let batch = self.history.reader.places_before(room, 0, below, most)?;
+            let batch = self.indexed.places_before(room, 0, below, most)?;
             let Some(first) = batch.first() else {
                 break;
             };
@@ -136,20 +123,17 @@ impl Asked<'_> {
     }
 
     fn first_indexed(&self, found: &mut Vec<String>) -> Result<(), ReadError> {
-        let reader = &self.history.reader;
         let mut from = self.window.after.map_or(0, |after| after.saturating_add(1));
-        let below = self.upto.saturating_add(1).min(self.indexed.1 + 1);
+        let below = self.upto.saturating_add(1).min(self.indexed.last_seq + 1);
         if let Some(since_ms) = self.window.since_ms {
-            match reader.seq_since(since_ms, self.indexed.1)? {
+            match self.history.reader.seq_since(since_ms, self.indexed.last_seq)? {
                 Some(seq) => from = from.max(seq),
                 None => return Ok(()),
             }
         }
-        let Some(room) = reader.room_key(self.room_id)?.filter(|_| from < below) else {
-            return Ok(());
-        };
-        while found.len() < self.limit {
-            let batch = reader.places_from(room, from, below, self.limit - found.len())?;
+        let room = runs::room_key(self.room_id);
+        while found.len() < self.limit && from < below {
+            let batch = self.indexed.places_from(room, from, below, self.limit - found.len())?;
             let Some(last) = batch.last() else {
                 break;
             };
@@ -167,7 +151,7 @@ impl Asked<'_> {
 
     /// The files behind those in the index, oldest first, if the window reaches them.
     fn tail_files(&self) -> Result<Vec<u64>, ReadError> {
-        let (number, last_seq) = self.indexed;
+        let Indexed { number, last_seq, .. } = self.indexed;
         if self.upto <= last_seq {
             return Ok(Vec::new());
         }

@@ -5,8 +5,8 @@
 //! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
 //! [`compact`] asks it what of the logs still matters.
 //!
-//! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out,
-//! [`places`] keeps it. [`history`] answers a room's messages by it, [`search`] looks for text with its
+//! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out, [`runs`]
+//! are the files that keep it, [`places`] says which there are. [`history`] answers a room's messages by it, [`search`] looks for text with its
 //! help; both take what it does not have yet from the files themselves. [`missed`] answers what was due
 //! to somebody who comes back.
 
@@ -21,6 +21,7 @@ pub mod missed;
 mod password;
 pub mod places;
 pub mod read;
+pub mod runs;
 mod schema;
 pub mod sealed;
 pub mod search;

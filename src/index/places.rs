@@ -1,130 +1,108 @@
-//! The index's tables of where messages stand: writing them, and asking them.
+//! The index's tables of full files and runs: writing them, and asking them.
 
-use std::time::{Duration, Instant};
+use std::io;
+use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
-use super::sealed::{Piece, SealedFile};
+use super::runs::file::{Cursor, RunFile};
+use super::runs::{self, Part, Run};
+use super::sealed::{Added, Found, SealedFile};
 use super::store::Store;
 use super::{IndexError, Reader};
 use crate::chat::UserId;
 use crate::journal::places::{self, Located};
 
-/// Rows of a room that is gone, removed in one step.
-const GONE_ROWS: u64 = 200;
-
-/// Rows put in between two looks at the clock.
-const ROWS_AT_ONCE: usize = 16;
+/// Times a reader asks again which runs there are, having found one of them gone: each time it was
+/// merged with others meanwhile.
+const ASK_AGAIN: usize = 8;
 
 impl Store {
-    /// Puts in some more of a piece, for about as long as said, in a transaction of its own; answers
-    /// whether that was the last of it.
+    /// Puts in what was found, within a transaction; `false`: it is out of date, and nothing was done.
     ///
     /// # Errors
-    /// The index can't be written; the piece is as before, and a transaction may be open.
-    pub fn put_places(&self, piece: &mut Piece, at_most: Duration) -> Result<bool, IndexError> {
-        let start = Instant::now();
-        self.begin()?;
-        let mut done = piece.done;
-        while done < piece.rows.len() && (done == piece.done || start.elapsed() < at_most) {
-            let end = piece.rows.len().min(done + ROWS_AT_ONCE);
-            self.put_rows(piece, done..end)?;
-            done = end;
+    /// The index can't be written; so for all below.
+    pub fn put_found(&self, found: &Found) -> Result<bool, IndexError> {
+        match found {
+            Found::Added(added) => self.put_file(added).map(|()| true),
+            Found::Merged { inputs, run } => self.put_merged(inputs, run),
+            Found::Lost { from } => self.forget_from(*from).map(|()| true),
         }
-        let whole = done == piece.rows.len();
-        if whole {
-            self.put_file(piece)?;
-        }
-        self.commit()?;
-        piece.done = done;
-        Ok(whole)
     }
 
-    fn put_rows(&self, piece: &Piece, range: std::ops::Range<usize>) -> Result<(), IndexError> {
-        let sql = "INSERT OR REPLACE INTO room_segments (room, first_seq, segment, count, places)
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        for row in &piece.rows[range] {
-            statement.execute(params![row.room, row.first_seq, row.segment, row.count, row.places])?;
-        }
-        Ok(())
-    }
-
-    fn put_file(&self, piece: &Piece) -> Result<(), IndexError> {
+    fn put_file(&self, added: &Added) -> Result<(), IndexError> {
+        let Added { file, times, run } = added;
         let sql = "INSERT OR REPLACE INTO times (upto_ms, first_seq) VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        for (upto_ms, first_seq) in &piece.times {
+        for (upto_ms, first_seq) in times {
             statement.execute(params![upto_ms, first_seq])?;
         }
-        if let Some(file) = piece.file {
-            let sql = "INSERT OR REPLACE INTO segments
-                       (number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let SealedFile { number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes } = file;
-            let values = params![number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes];
-            self.connection.prepare_cached(sql)?.execute(values)?;
+        // It may have been there in part.
+        let sql = "DELETE FROM runs WHERE first_segment = ?1 AND last_segment = ?1";
+        self.connection.prepare_cached(sql)?.execute([file.number])?;
+        if let Some(run) = run {
+            self.put_run(run)?;
         }
+        let sql = "INSERT OR REPLACE INTO segments
+                   (number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let SealedFile { number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole } = file;
+        let values = params![number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole];
+        self.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 
-    /// Puts in a whole piece and the newest messages of its rooms, within the transaction at hand.
-    ///
-    /// # Errors
-    /// The index can't be written.
-    pub fn put_all(&self, piece: &Piece) -> Result<(), IndexError> {
-        self.put_rows(piece, 0..piece.rows.len())?;
-        let sql = "UPDATE rooms SET last_seq = ?2 WHERE key = ?1 AND last_seq < ?2";
-        let mut head = self.connection.prepare_cached(sql)?;
-        for of_room in piece.rows.chunk_by(|a, b| a.room == b.room) {
-            let last = of_room.iter().map(|row| row.last_seq).max();
-            head.execute(params![of_room[0].room, last])?;
-        }
-        self.put_file(piece)
-    }
-
-    /// Removes some rows of rooms that are gone; answers whether there are more.
-    ///
-    /// # Errors
-    /// The index can't be written; a transaction may be open.
-    pub fn forget_gone(&self) -> Result<bool, IndexError> {
-        let index = &self.connection;
-        let sql = "SELECT room FROM gone_rooms LIMIT 1";
-        let gone: Option<i64> = index.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
-        let Some(room) = gone else {
+    fn put_merged(&self, inputs: &[Run], run: &Run) -> Result<bool, IndexError> {
+        let there = self.runs()?;
+        if !inputs.iter().all(|input| there.contains(input)) {
             return Ok(false);
-        };
-        self.begin()?;
-        let sql = "DELETE FROM room_segments WHERE room = ?1 AND first_seq IN
-                   (SELECT first_seq FROM room_segments WHERE room = ?1 ORDER BY first_seq LIMIT ?2)";
-        let removed = index.prepare_cached(sql)?.execute(params![room, GONE_ROWS])?;
-        if (removed as u64) < GONE_ROWS {
-            index.prepare_cached("DELETE FROM gone_rooms WHERE room = ?1")?.execute([room])?;
         }
-        self.commit()?;
+        for input in inputs {
+            self.connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([input.id])?;
+        }
+        self.put_run(run)?;
         Ok(true)
     }
 
-    /// The key of a room; `None`: there is none of that id.
-    ///
-    /// # Errors
-    /// The index can't be read.
-    pub fn room_key(&self, room_id: &str) -> Result<Option<i64>, IndexError> {
-        Ok(self.connection.prepare_cached(ROOM_KEY)?.query_row([room_id], |row| row.get(0)).optional()?)
+    fn put_run(&self, run: &Run) -> Result<(), IndexError> {
+        let sql = "INSERT INTO runs
+                   (id, first_segment, last_segment, first_seq, last_seq, level, bytes, messages, sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let Run { id, first_segment, last_segment, first_seq, last_seq, level, bytes, messages, sum } = run;
+        let values =
+            params![id, first_segment, last_segment, first_seq, last_seq, level, bytes, messages, sum];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    /// Forgets all that is known of files from a number on, within a transaction; they are read again.
+    pub fn forget_from(&self, segment: u64) -> Result<(), IndexError> {
+        let index = &self.connection;
+        let sql = "SELECT min(first_seq) FROM segments WHERE number >= ?1";
+        let seq: Option<u64> = index.prepare_cached(sql)?.query_row([segment], |row| row.get(0))?;
+        index.execute("DELETE FROM times WHERE first_seq >= ?1", [seq.unwrap_or(i64::MAX.unsigned_abs())])?;
+        index.execute("DELETE FROM runs WHERE last_segment >= ?1", [segment])?;
+        index.execute("DELETE FROM segments WHERE number >= ?1", [segment])?;
+        Ok(())
+    }
+
+    /// All runs, oldest first.
+    pub fn runs(&self) -> Result<Vec<Run>, IndexError> {
+        Ok(self.connection.prepare_cached(RUNS)?.query_map([], run)?.collect::<Result<_, _>>()?)
     }
 
     /// The newest file that is in the index.
-    ///
-    /// # Errors
-    /// The index can't be read.
     pub fn last_file(&self) -> Result<Option<SealedFile>, IndexError> {
         Ok(self.connection.prepare_cached(LAST_FILE)?.query_row([], file).optional()?)
     }
 }
 
-const ROOM_KEY: &str = "SELECT key FROM rooms WHERE room_id = ?1";
-
-const LAST_FILE: &str = "SELECT number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes FROM segments
+const LAST_FILE: &str =
+    "SELECT number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole FROM segments
                          ORDER BY number DESC LIMIT 1";
+
+const RUNS: &str = "SELECT id, first_segment, last_segment, first_seq, last_seq, level, bytes, messages, sum
+                    FROM runs ORDER BY first_segment";
 
 fn file(row: &SqlRow<'_>) -> rusqlite::Result<SealedFile> {
     Ok(SealedFile {
@@ -135,24 +113,34 @@ fn file(row: &SqlRow<'_>) -> rusqlite::Result<SealedFile> {
         to_ms: row.get(4)?,
         upto_ms: row.get(5)?,
         bytes: row.get(6)?,
+        whole: row.get(7)?,
+    })
+}
+
+fn run(row: &SqlRow<'_>) -> rusqlite::Result<Run> {
+    Ok(Run {
+        id: row.get(0)?,
+        first_segment: row.get(1)?,
+        last_segment: row.get(2)?,
+        first_seq: row.get(3)?,
+        last_seq: row.get(4)?,
+        level: row.get(5)?,
+        bytes: row.get(6)?,
+        messages: row.get(7)?,
+        sum: row.get(8)?,
     })
 }
 
 impl Reader {
-    /// The key of a room.
+    /// Ids of the rooms a user is in.
     ///
     /// # Errors
     /// The index can't be read; so for all below.
-    pub fn room_key(&self, room_id: &str) -> Result<Option<i64>, IndexError> {
-        self.ask(|index| index.prepare_cached(ROOM_KEY)?.query_row([room_id], |row| row.get(0)).optional())
-    }
-
-    /// Keys and ids of the rooms a user is in.
-    pub fn room_keys_of(&self, user: UserId) -> Result<Vec<(i64, String)>, IndexError> {
+    pub fn all_room_ids_of(&self, user: UserId) -> Result<Vec<String>, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT rooms.key, rooms.room_id FROM memberships
+            let sql = "SELECT rooms.room_id FROM memberships
                        JOIN rooms ON rooms.key = memberships.room WHERE memberships.user = ?1";
-            index.prepare_cached(sql)?.query_map([user], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            index.prepare_cached(sql)?.query_map([user], |row| row.get(0))?.collect()
         })
     }
 
@@ -164,67 +152,59 @@ impl Reader {
     /// The newest files with a lower number than `below`, at most so many, newest first.
     pub fn files_before(&self, below: u64, most: usize) -> Result<Vec<SealedFile>, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes FROM segments
+            let sql =
+                "SELECT number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole FROM segments
                        WHERE number < ?1 ORDER BY number DESC LIMIT ?2";
             index.prepare_cached(sql)?.query_map(params![below, most], file)?.collect()
         })
     }
 
-    /// The newest `most` places of a room's messages in `from..below`, ascending.
-    pub fn places_before(
-        &self,
-        room: i64,
-        from: u64,
-        below: u64,
-        most: usize,
-    ) -> Result<Vec<Located>, IndexError> {
+    /// The files that could not be read to their end, oldest first.
+    pub fn broken_files(&self) -> Result<Vec<SealedFile>, IndexError> {
         self.ask(|index| {
-            let sql = "SELECT first_seq, segment, places FROM room_segments
-                       WHERE room = ?1 AND first_seq < ?2 ORDER BY first_seq DESC";
-            let mut statement = index.prepare_cached(sql)?;
-            let mut rows = statement.query(params![room, below])?;
-            // Newest first, until turned round.
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let listed = located(row)?;
-                let done = listed.first().is_none_or(|first| first.place.seq < from);
-                let wanted = listed.into_iter().rev().filter(|at| (from..below).contains(&at.place.seq));
-                found.extend(wanted.take(most.saturating_sub(found.len())));
-                if done || found.len() == most {
-                    break;
-                }
-            }
-            found.reverse();
-            Ok(found)
+            let sql =
+                "SELECT number, first_seq, last_seq, from_ms, to_ms, upto_ms, bytes, whole FROM segments
+                       WHERE NOT whole ORDER BY number";
+            index.prepare_cached(sql)?.query_map([], file)?.collect()
         })
     }
 
-    /// The first `most` places of a room's messages in `from..below`, ascending.
-    pub fn places_from(
-        &self,
-        room: i64,
-        from: u64,
-        below: u64,
-        most: usize,
-    ) -> Result<Vec<Located>, IndexError> {
-        self.ask(|index| {
-            // The row before `from` may reach over it.
-            let sql = "SELECT first_seq, segment, places FROM room_segments
-                       WHERE room = ?1 AND first_seq < ?3 AND first_seq >= coalesce(
-                         (SELECT max(first_seq) FROM room_segments WHERE room = ?1 AND first_seq <= ?2), 0)
-                       ORDER BY first_seq";
-            let mut statement = index.prepare_cached(sql)?;
-            let mut rows = statement.query(params![room, from, below])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let wanted = located(row)?.into_iter().filter(|at| (from..below).contains(&at.place.seq));
-                found.extend(wanted.take(most - found.len()));
-                if found.len() == most {
-                    break;
+    /// All runs, oldest first.
+    pub fn runs(&self) -> Result<Vec<Run>, IndexError> {
+        self.ask(|index| index.prepare_cached(RUNS)?.query_map([], run)?.collect())
+    }
+
+    /// What is known of where messages stand, as it is at this moment.
+    pub fn indexed(&self) -> Result<Indexed, IndexError> {
+        let mut again = 0;
+        loop {
+            let (last, runs) = self.ask(|index| {
+                // Both belong together.
+                let _transaction = index.unchecked_transaction()?;
+                let last = index.prepare_cached(LAST_FILE)?.query_row([], file).optional()?;
+                let runs = index.prepare_cached(RUNS)?.query_map([], run)?.collect::<Result<Vec<_>, _>>()?;
+                Ok((last, runs))
+            })?;
+            match self.open_runs(&runs) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && again < ASK_AGAIN => again += 1,
+                runs => {
+                    let (number, last_seq) = last.map_or((0, 0), |file| (file.number, file.last_seq));
+                    return Ok(Indexed { number, last_seq, runs: runs? });
                 }
             }
-            Ok(found)
-        })
+        }
+    }
+
+    /// Opens those that are not open yet, and closes all others.
+    fn open_runs(&self, runs: &[Run]) -> io::Result<Vec<Arc<RunFile>>> {
+        let mut open = self.runs.lock();
+        let find = |run: &Run| match open.iter().find(|file| file.run == *run) {
+            Some(file) => Ok(file.clone()),
+            None => RunFile::open(&runs::path(self.data_dir(), run.id), *run).map(Arc::new),
+        };
+        let files = runs.iter().map(find).collect::<io::Result<Vec<_>>>()?;
+        open.clone_from(&files);
+        Ok(files)
     }
 
     /// Where to begin looking for messages of a time or later, up to message `upto`: no earlier one is
@@ -236,33 +216,101 @@ impl Reader {
             index.prepare_cached(sql)?.query_row(params![since_ms, upto], |row| row.get(0)).optional()
         })
     }
+}
 
-    /// How many messages rooms have in the files of `from..below`: tells `add` the room, the number of
-    /// the file and how many, one room after the other.
-    pub fn count_places(
+/// Where messages stand in full files, at one moment. Rooms are named by [`runs::room_key`].
+#[derive(Clone)]
+pub struct Indexed {
+    /// Number of the last file.
+    pub number: u64,
+    /// Number of its last message.
+    pub last_seq: u64,
+    /// Oldest first.
+    runs: Vec<Arc<RunFile>>,
+}
+
+impl Indexed {
+    /// The newest `most` places of a room's messages in `from..below`, ascending.
+    ///
+    /// # Errors
+    /// A run can't be read; so for all below.
+    pub fn places_before(
         &self,
-        rooms: &[i64],
+        room: u64,
         from: u64,
         below: u64,
-        add: &mut dyn FnMut(i64, u64, u64),
-    ) -> Result<(), IndexError> {
-        self.ask(|index| {
-            let sql = "SELECT segment, count FROM room_segments
-                       WHERE room = ?1 AND first_seq >= ?2 AND first_seq < ?3";
-            let mut statement = index.prepare_cached(sql)?;
-            for room in rooms {
-                let mut rows = statement.query(params![room, from, below])?;
-                while let Some(row) = rows.next()? {
-                    add(*room, row.get(0)?, row.get(1)?);
-                }
+        most: usize,
+    ) -> Result<Vec<Located>, IndexError> {
+        // Newest first, until turned round.
+        let mut found = Vec::new();
+        for run in self.within(from, below).rev() {
+            if found.len() >= most {
+                break;
             }
-            Ok(())
-        })
+            run.cursor().before(room, below, &mut |part| {
+                let listed = located(&part);
+                let more = listed.first().is_some_and(|first| first.place.seq > from);
+                let wanted = listed.into_iter().rev().filter(|at| (from..below).contains(&at.place.seq));
+                found.extend(wanted.take(most.saturating_sub(found.len())));
+                more && found.len() < most
+            })?;
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The first `most` places of a room's messages in `from..below`, ascending.
+    pub fn places_from(
+        &self,
+        room: u64,
+        from: u64,
+        below: u64,
+        most: usize,
+    ) -> Result<Vec<Located>, IndexError> {
+        let mut found = Vec::new();
+        for run in self.within(from, below) {
+            if found.len() >= most {
+                break;
+            }
+            run.cursor().from(room, from, &mut |part| {
+                let wanted = located(&part).into_iter().filter(|at| (from..below).contains(&at.place.seq));
+                found.extend(wanted.take(most.saturating_sub(found.len())));
+                part.first_seq < below && found.len() < most
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// How many messages rooms, in ascending order, have in stretches that begin in `from..below`: tells
+    /// `add` the room, the number of the file and how many.
+    pub fn count(
+        &self,
+        rooms: &[u64],
+        from: u64,
+        below: u64,
+        add: &mut dyn FnMut(u64, u64, u64),
+    ) -> Result<(), IndexError> {
+        for run in self.within(from, below) {
+            let mut cursor: Cursor<'_> = run.cursor();
+            for room in rooms {
+                cursor.from(*room, from, &mut |part| {
+                    if (from..below).contains(&part.first_seq) {
+                        add(part.room, part.segment, part.count);
+                    }
+                    part.first_seq < below
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The runs that may have messages in `from..below`, oldest first.
+    fn within(&self, from: u64, below: u64) -> impl DoubleEndedIterator<Item = &Arc<RunFile>> {
+        self.runs.iter().filter(move |file| file.run.last_seq >= from && file.run.first_seq < below)
     }
 }
 
-fn located(row: &SqlRow<'_>) -> rusqlite::Result<Vec<Located>> {
-    let (first_seq, segment) = (row.get(0)?, row.get(1)?);
-    let packed = row.get_ref(2)?.as_blob()?;
-    Ok(places::unpack(first_seq, packed).into_iter().map(|place| Located { segment, place }).collect())
+fn located(part: &Part) -> Vec<Located> {
+    let places = places::unpack(part.first_seq, &part.places);
+    places.into_iter().map(|place| Located { segment: part.segment, place }).collect()
 }

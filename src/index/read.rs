@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::runs::file::RunFile;
 use super::{IndexError, password, schema};
 use crate::chat::UserId;
 
@@ -98,6 +100,8 @@ pub struct Participants {
 pub struct Reader {
     data_dir: PathBuf,
     open: Mutex<Open>,
+    /// The runs that are open.
+    pub(super) runs: Mutex<Vec<Arc<RunFile>>>,
 }
 
 struct Open {
@@ -115,7 +119,11 @@ impl Reader {
     /// The storage writer has not made one yet, or it can't be read.
     pub fn open(data_dir: &Path) -> Result<Reader, IndexError> {
         let open = Mutex::new(Open::new(data_dir)?);
-        Ok(Reader { data_dir: data_dir.to_owned(), open })
+        Ok(Reader { data_dir: data_dir.to_owned(), open, runs: Mutex::default() })
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The user of that name.

@@ -6,11 +6,10 @@
 //! anew is the same as one kept from the beginning. `after_seq` is the last message before it. `facts`
 //! has which deletions are in the index.
 //!
-//! Where a room's messages stand is in `room_segments`: a row for each room and file (more, where a
-//! room has many), in the order of its messages, so that any depth is one look-up away. `segments`
-//! has the files that are in there whole, always the oldest ones without a gap; what is behind the
-//! last of them is not to be believed. `times` has, for every so many messages, the latest time up to
-//! there; `gone_rooms` has the keys of rooms whose rows are still to be removed.
+//! Where rooms' messages stand is in files of their own, which `runs` names ([`super::runs`]).
+//! `segments` has the files of messages that were read for them, always the oldest ones without a gap,
+//! but for those that could not be read to their end (not `whole`). `times` has, for every so many
+//! messages, the latest time up to there.
 //!
 //! `departures` has the memberships that ended, the latest ones: from behind which message up to which
 //! one they lasted. With that, what was due to somebody who comes back after a while can be told.
@@ -22,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::IndexError;
 
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// `password` is what [`super::password`] makes of it. Times, in Unix milliseconds, end in `_ms`.
 pub const TABLES: &str = "
@@ -75,24 +74,25 @@ CREATE TABLE segments (
   from_ms INTEGER NOT NULL,
   to_ms INTEGER NOT NULL,
   upto_ms INTEGER NOT NULL,
-  bytes INTEGER NOT NULL
+  bytes INTEGER NOT NULL,
+  whole INTEGER NOT NULL
 );
-CREATE TABLE room_segments (
-  room INTEGER NOT NULL,
+CREATE TABLE runs (
+  id INTEGER PRIMARY KEY,
+  first_segment INTEGER NOT NULL,
+  last_segment INTEGER NOT NULL,
   first_seq INTEGER NOT NULL,
-  segment INTEGER NOT NULL,
-  count INTEGER NOT NULL,
-  places BLOB NOT NULL,
-  PRIMARY KEY (room, first_seq)
-) WITHOUT ROWID;
+  last_seq INTEGER NOT NULL,
+  level INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  sum INTEGER NOT NULL
+);
 CREATE TABLE times (
   upto_ms INTEGER NOT NULL,
   first_seq INTEGER NOT NULL,
   PRIMARY KEY (upto_ms, first_seq)
 ) WITHOUT ROWID;
-CREATE TABLE gone_rooms (
-  room INTEGER PRIMARY KEY
-);
 CREATE TABLE progress (
   log TEXT PRIMARY KEY,
   last INTEGER NOT NULL,

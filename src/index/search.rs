@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use self::plan::{Plan, Unit};
-use super::{ReadError, Reader};
+use super::{ReadError, Reader, runs};
 use crate::chat::UserId;
 use crate::journal::JournalError;
 use crate::journal::read::PlaceReader;
@@ -158,13 +158,12 @@ impl Search {
     fn take(&self, state: &mut State, reader: &Reader) -> Result<Option<Unit>, ReadError> {
         if state.plan.is_none() {
             let rooms = match &self.query.rooms {
-                Rooms::One(room_id) => {
-                    reader.room_key(room_id)?.map(|key| (key, room_id.clone())).into_iter().collect()
-                }
-                Rooms::Of(user) => reader.room_keys_of(*user)?,
+                Rooms::One(room_id) if reader.has_room(room_id)? => vec![room_id.clone()],
+                Rooms::One(_) => Vec::new(),
+                Rooms::Of(user) => reader.all_room_ids_of(*user)?,
             };
-            let keys = rooms.iter().map(|(key, _)| *key).collect();
-            state.rooms = std::sync::Arc::new(rooms.into_iter().map(|(_, room_id)| room_id).collect());
+            let keys = rooms.iter().map(|room_id| runs::room_key(room_id)).collect();
+            state.rooms = std::sync::Arc::new(rooms.into_iter().collect());
             state.plan = Some(Plan::new(&self.data_dir, keys, &self.query, reader)?);
         }
         match &mut state.plan {

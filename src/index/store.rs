@@ -168,8 +168,6 @@ impl Store {
     /// # Errors
     /// The disk refused.
     pub fn finish(self) -> Result<(), IndexError> {
-        // The places that were put in are those of the rooms that were left.
-        self.connection.execute_batch("DELETE FROM gone_rooms")?;
         self.connection.pragma_update(None, "user_version", schema::VERSION)?;
         self.connection.pragma_update(None, "locking_mode", "NORMAL")?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;

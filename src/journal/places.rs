@@ -50,7 +50,8 @@ pub fn unpack(first_seq: u64, bytes: &[u8]) -> Vec<Place> {
     places
 }
 
-fn put(mut number: u64, out: &mut Vec<u8>) {
+/// Appends a number as a varint.
+pub fn put(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -58,7 +59,8 @@ fn put(mut number: u64, out: &mut Vec<u8>) {
     out.push(number.to_le_bytes()[0]);
 }
 
-fn take(bytes: &mut &[u8]) -> Option<u64> {
+/// Takes a varint; `None`: there is none.
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

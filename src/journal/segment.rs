@@ -119,10 +119,11 @@ fn line_start(file: &File, low: u64, at: u64) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The files that may hold messages after `seq`, oldest first.
+/// The files that may hold messages after `seq`, oldest first. Where one can't be read there may be more of
+/// them than needed: whoever reads it comes upon that.
 ///
 /// # Errors
-/// A file can't be read.
+/// None at present.
 pub fn since(mut segments: Vec<Segment>, seq: u64) -> Result<Vec<Segment>, JournalError> {
     // All before the last one that begins at or below the wanted record.
     let mut keep = 0;
@@ -133,10 +134,7 @@ pub fn since(mut segments: Vec<Segment>, seq: u64) -> Result<Vec<Segment>, Journ
         let first = match File::open(path) {
             // Deleted since the directory was listed, and with it all that are older.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
-            other => {
-                let file = other.map_err(JournalError::io(path))?;
-                first_number(&file).map_err(JournalError::io(path))?
-            }
+            other => other.and_then(|file| first_number(&file)).ok().flatten(),
         };
         match first {
             Some(first) if first <= seq.saturating_add(1) => {

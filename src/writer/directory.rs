@@ -18,6 +18,7 @@ use super::changes::Step;
 use super::commit;
 use super::compaction::{Compactor, Prepared};
 use super::heads::{self, HeadsOut};
+use super::indexer::ToPut;
 use super::judge::{Ends, Failure, Judge};
 use super::publish::{Event, Publisher};
 use super::repeats::Repeats;
@@ -29,7 +30,6 @@ use crate::chat::{OpId, Paces, Refusal};
 use crate::config::Fsync;
 use crate::index::IndexError;
 use crate::index::build::{self, BuildError};
-use crate::index::sealed::Piece;
 use crate::index::store::{LogName, Progress, Store};
 use crate::journal::append::Log;
 use crate::journal::deletions::Deletions;
@@ -42,9 +42,6 @@ const HEADS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Entries (users, rooms, participants) in one step, but for one operation more.
 const STEP_ENTRIES: usize = 5_000;
-
-/// Time that places of messages are put into the index at a time, between other work.
-const PLACES_SLICE: Duration = Duration::from_millis(2);
 
 /// One change, and who asks.
 #[derive(Clone)]
@@ -85,8 +82,8 @@ pub struct Directory {
     pub fsync: Fsync,
     /// Newest messages of rooms.
     pub heads: HeadsOut,
-    /// Where messages stand in full files.
-    pub found: Receiver<Piece>,
+    /// What was found out about full files.
+    pub found: Receiver<ToPut>,
     /// Where changes go.
     pub publisher: Publisher,
     /// Space for the time when the disk is full.
@@ -124,26 +121,21 @@ pub struct State {
     pub probe_at: Option<Instant>,
     /// What the disk refused and may be in the logs, and who waits for what became of earlier changes.
     pub waiting: Waiting,
-    found: Receiver<Piece>,
-    /// What is being put in of what was found.
-    piece: Option<Piece>,
-    /// There may be rows of rooms that are gone.
-    gone: bool,
-    /// When to go on with these two; `None`: there is nothing to do.
-    places_at: Option<Instant>,
+    found: Receiver<ToPut>,
+    /// What of it is to be put in, and when; it waits for the disk.
+    to_put: Option<(ToPut, Instant)>,
 }
 
 impl State {
     /// Waits for a change, or for something else to do; `false`: nothing more will come.
     fn wait(&mut self) -> (Option<Asked>, bool) {
-        // Places wait for the disk.
-        let places_at = if self.probe_at.is_none() { self.places_at } else { None };
-        let times = [self.probe_at, self.heads_at, places_at];
+        let put_at = self.to_put.as_ref().filter(|_| self.probe_at.is_none()).map(|(_, when)| *when);
+        let times = [self.probe_at, self.heads_at, put_at];
         let due = match times.into_iter().flatten().min() {
             Some(when) => at(when),
             None => never(),
         };
-        let found = if self.piece.is_none() { self.found.clone() } else { never() };
+        let found = if self.to_put.is_none() { self.found.clone() } else { never() };
         // What somebody waits for comes first.
         select_biased! {
             recv(self.woken) -> more => match more {
@@ -157,11 +149,8 @@ impl State {
                 Err(_) => self.asked = never(),
             },
             recv(due) -> _ => {}
-            recv(found) -> piece => match piece {
-                Ok(piece) => {
-                    self.piece = Some(piece);
-                    self.places_at = Some(Instant::now());
-                }
+            recv(found) -> found => match found {
+                Ok(found) => self.to_put = Some((found, Instant::now())),
                 Err(_) => self.found = never(),
             },
         }
@@ -186,9 +175,7 @@ impl Directory {
             probe_at: None,
             waiting: Waiting::default(),
             found: self.found.clone(),
-            piece: None,
-            gone: true,
-            places_at: Some(Instant::now()),
+            to_put: None,
         };
         if self.reserve.is_released() || self.heads_behind {
             self.probe(&mut state)?;
@@ -218,38 +205,45 @@ impl Directory {
             if state.heads_at.is_some_and(|when| when <= now) || !open || self.heads.is_urgent() {
                 self.apply_heads(&mut state)?;
             }
-            if state.probe_at.is_none() && state.places_at.is_some_and(|when| when <= Instant::now()) {
-                self.put_places(&mut state)?;
+            if let Some((found, _)) =
+                state.to_put.take_if(|(_, when)| state.probe_at.is_none() && *when <= Instant::now())
+            {
+                self.put_found(found, &mut state)?;
             }
         }
         self.compactor.stop();
         Ok(())
     }
 
-    /// A little of what nobody waits for: places of messages, and rows of rooms that are gone.
-    fn put_places(&self, state: &mut State) -> Result<(), IndexError> {
+    /// Puts in what was found out about full files.
+    fn put_found(&self, to_put: ToPut, state: &mut State) -> Result<(), IndexError> {
         // What was found in files that were deleted since is of no use.
-        state.piece.take_if(|piece| piece.segment().is_some_and(|number| number < self.deletions.first_file));
-        let done = match &mut state.piece {
-            Some(piece) => self.store.put_places(piece, PLACES_SLICE).map(|whole| {
-                if whole {
-                    state.piece = None;
-                }
-            }),
-            None => self.store.forget_gone().map(|more| state.gone = more),
+        let put = match to_put.found.segment() < self.deletions.first_file {
+            true => Ok(false),
+            false => self.try_put(&to_put),
         };
-        state.places_at = (state.gone || state.piece.is_some()).then(Instant::now);
-        if let Err(error) = done {
-            self.store.rollback()?;
-            tracing::warn!(%error, "cannot index messages; trying again shortly");
-            let (full, error) = (error.is_full(), Failure::Index(error));
-            if full {
-                self.note_trouble(state, &error);
+        match put {
+            // Nobody waits any more when the process ends.
+            Ok(put) => drop(to_put.done.send(put)),
+            Err(error) => {
+                self.store.rollback()?;
+                tracing::warn!(%error, "cannot index messages; trying again shortly");
+                let (full, error) = (error.is_full(), Failure::Index(error));
+                if full {
+                    self.note_trouble(state, &error);
+                }
+                error.damage()?;
+                state.to_put = Some((to_put, Instant::now() + PROBE_INTERVAL));
             }
-            error.damage()?;
-            state.places_at = Some(Instant::now() + PROBE_INTERVAL);
         }
         Ok(())
+    }
+
+    fn try_put(&self, to_put: &ToPut) -> Result<bool, IndexError> {
+        self.store.begin()?;
+        let put = self.store.put_found(&to_put.found)?;
+        self.store.commit()?;
+        Ok(put)
     }
 
     /// One transaction.
@@ -305,7 +299,7 @@ impl Directory {
         let mut step = Step::new(self.ends);
         match self.work(&mut step, taken) {
             Ok(results) => {
-                self.keep(&step, state);
+                self.keep(&step);
                 if state.probe_at.is_some() {
                     self.probe(state)?;
                 }
@@ -426,7 +420,7 @@ impl Directory {
     }
 
     /// The step has become fact.
-    fn keep(&mut self, step: &Step, state: &mut State) {
+    fn keep(&mut self, step: &Step) {
         for (log, op, byte) in &step.places {
             let (end, lines) = match log {
                 LogName::Rooms => (self.rooms.end(), &step.rooms),
@@ -437,10 +431,6 @@ impl Directory {
         self.ends = step.ends;
         if self.fsync != Fsync::Never {
             self.durable = step.ends;
-        }
-        if !step.rooms.is_empty() {
-            state.gone = true;
-            state.places_at.get_or_insert_with(Instant::now);
         }
         self.report_files();
         self.compactor.consider([self.users.end(), self.rooms.end()]);

@@ -1,30 +1,37 @@
 //! The thread that finds out where messages stand in full files, for the index.
 //!
-//! Below everything else in priority. It reads a file once it is full and hands what it found to the
-//! directory thread, which alone writes to the index and puts it in between its other work. At a start
+//! Below everything else in priority. It reads a file once it is full, writes what it found into a run
+//! beside the database, and merges runs as they grow in number ([`crate::index::runs`]). What there is then is
+//! told to the directory thread, which alone writes to the database: some hundred rows a file. At a start
 //! it begins with what the last process left.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use crate::index::sealed::{self, Checkpointer, Piece, SealedFile};
-use crate::index::{ReadError, Reader};
-use crate::journal::segment;
+use crate::index::sealed::{self, Broken, Checkpointer, Found, SealedFile};
+use crate::index::{IndexError, ReadError, Reader, runs};
+use crate::journal::segment::{self, Segment};
 
 /// Added to the thread's niceness: the least of all.
 const NICENESS: i32 = 19;
 
-/// Time between two attempts on a file or an index that can't be read.
+/// Time between two attempts on an index that can't be written, and between two looks at files that could
+/// not be read.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Time between two looks at what the directory thread has committed meanwhile, while it is at work on
-/// a piece.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(20);
+/// Findings waiting for the directory thread.
+pub const FOUND: usize = 1;
 
-/// Pieces waiting for the directory thread.
-pub const PIECES: usize = 1;
+/// Something for the directory thread to put in; it says when that is done.
+pub struct ToPut {
+    /// What.
+    pub found: Found,
+    /// Hears whether it was put in, or was out of date.
+    pub done: Sender<bool>,
+}
 
 /// What the thread owns.
 pub struct Indexer {
@@ -33,12 +40,12 @@ pub struct Indexer {
     /// Hears when a file is full; ends with the commit thread.
     pub sealed: Receiver<()>,
     /// To the directory thread.
-    pub pieces: Sender<Piece>,
+    pub found: Sender<ToPut>,
 }
 
 /// Why a round ended early.
 enum Stop {
-    /// The directory thread is gone.
+    /// The process ends.
     Ending,
     Failed(ReadError),
 }
@@ -49,21 +56,40 @@ impl<E: Into<ReadError>> From<E> for Stop {
     }
 }
 
+/// Between rounds.
+#[derive(Default)]
+struct Memory {
+    broken: Broken,
+    /// There are files that could not be read.
+    some_broken: bool,
+    /// A file became full while the last round was at work.
+    heard: Cell<bool>,
+}
+
 impl Indexer {
     /// Works until there is nobody to hand on to, or no more files will come.
     pub fn run(self) {
         if let Err(error) = rustix::process::nice(NICENESS) {
             tracing::warn!(%error, "full files are indexed at normal priority");
         }
-        let mut done = None;
+        let mut memory = Memory::default();
         loop {
-            let heard = match self.round(&mut done) {
-                Ok(()) => self.sealed.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let rounded = self.round(&mut memory);
+            let wait = match rounded {
+                Ok(()) if !memory.some_broken => None,
+                Ok(()) => Some(RETRY),
                 Err(Stop::Ending) => return,
                 Err(Stop::Failed(error)) => {
                     tracing::error!(%error, "cannot index a full file; trying again shortly");
-                    self.sealed.recv_timeout(RETRY)
+                    Some(RETRY)
                 }
+            };
+            if memory.heard.take() {
+                continue;
+            }
+            let heard = match wait {
+                Some(wait) => self.sealed.recv_timeout(wait),
+                None => self.sealed.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             if heard == Err(RecvTimeoutError::Disconnected) {
                 return;
@@ -71,48 +97,91 @@ impl Indexer {
         }
     }
 
-    /// Reads the full files that were not read yet, oldest first. `done` is the last one that is in the
-    /// index or on its way there.
-    fn round(&self, done: &mut Option<SealedFile>) -> Result<(), Stop> {
+    /// Whether the process ends.
+    fn is_ending(&self, memory: &Memory) -> bool {
+        match self.sealed.try_recv() {
+            Ok(()) => memory.heard.set(true),
+            Err(TryRecvError::Disconnected) => return true,
+            Err(TryRecvError::Empty) => {}
+        }
+        false
+    }
+
+    /// Reads the full files that were not read yet, oldest first, and those again that could not be.
+    fn round(&self, memory: &mut Memory) -> Result<(), Stop> {
         let reader = Reader::open(&self.data_dir)?;
         let checkpointer = Checkpointer::open(&self.data_dir)?;
-        if done.is_none() {
-            *done = reader.last_file()?;
-        }
-        let mut segments = segment::list(&self.data_dir)?;
-        segments.pop();
-        let last = done.map_or(0, |file| file.number);
-        for segment in segments.into_iter().filter(|segment| segment.number > last) {
-            let (mut ending, mut whole) = (false, None);
-            sealed::read(&segment, *done, &mut |room_id| reader.room_key(room_id), &mut |piece| {
-                whole = piece.file;
-                ending = !self.hand(piece, &checkpointer);
-                !ending
-            })?;
-            if ending {
-                return Err(Stop::Ending);
+        let broken = reader.broken_files()?;
+        memory.some_broken = !broken.is_empty();
+        for file in broken {
+            let segment = Segment::at(&self.data_dir, file.number);
+            if memory.broken.is_due(&segment) {
+                let before = reader.files_before(file.number, 1)?.pop();
+                self.add(&segment, before, memory)?;
             }
-            *done = whole;
         }
-        checkpoint(&checkpointer);
+        loop {
+            self.merge(&reader, memory)?;
+            let before = reader.last_file()?;
+            let mut segments = segment::list(&self.data_dir)?;
+            segments.pop();
+            let last = before.map_or(0, |file| file.number);
+            let Some(next) = segments.into_iter().find(|segment| segment.number > last) else {
+                break;
+            };
+            memory.broken.is_due(&next);
+            if !self.add(&next, before, memory)? {
+                // It was deleted meanwhile; whether there are others is for the next round.
+                break;
+            }
+            self.clear_away(&reader, &checkpointer);
+        }
+        memory.some_broken = !reader.broken_files()?.is_empty();
+        self.clear_away(&reader, &checkpointer);
         Ok(())
     }
 
-    /// Waits until the directory thread has taken a piece; false: it is gone.
-    fn hand(&self, mut piece: Piece, checkpointer: &Checkpointer) -> bool {
-        loop {
-            match self.pieces.send_timeout(piece, CHECKPOINT_INTERVAL) {
-                Ok(()) => return true,
-                Err(SendTimeoutError::Timeout(back)) => piece = back,
-                Err(SendTimeoutError::Disconnected(_)) => return false,
-            }
-            checkpoint(checkpointer);
+    fn add(&self, segment: &Segment, before: Option<SealedFile>, memory: &Memory) -> Result<bool, Stop> {
+        let mut ending = || self.is_ending(memory);
+        match sealed::read(&self.data_dir, segment, before, &mut |_| {}, &mut ending)? {
+            Some(added) => self.hand(Found::Added(added)),
+            None => Err(Stop::Ending),
         }
     }
-}
 
-fn checkpoint(checkpointer: &Checkpointer) {
-    if let Err(error) = checkpointer.run() {
-        tracing::debug!(%error, "nothing was moved out of the write-ahead log");
+    fn merge(&self, reader: &Reader, memory: &Memory) -> Result<(), Stop> {
+        let mut ended = false;
+        let mut ending = || {
+            ended = self.is_ending(memory);
+            ended
+        };
+        while let Some(found) = sealed::merge(&self.data_dir, &reader.runs()?, &mut ending)? {
+            if !self.hand(found)? {
+                break;
+            }
+        }
+        if ended { Err(Stop::Ending) } else { Ok(()) }
+    }
+
+    /// Waits until the directory thread has put something in; false: it was out of date.
+    fn hand(&self, found: Found) -> Result<bool, Stop> {
+        let (done, heard) = bounded(1);
+        self.found.send(ToPut { found, done }).map_err(|_| Stop::Ending)?;
+        heard.recv().map_err(|_| Stop::Ending)
+    }
+
+    /// Moves out of the write-ahead log what was put in. When all of it was, the files of runs that the
+    /// index does not name any more are of no use to anybody.
+    fn clear_away(&self, reader: &Reader, checkpointer: &Checkpointer) {
+        let cleared = reader.runs().and_then(|named| {
+            // Asked first: what is moved out has these, or newer ones, which only this thread makes.
+            if checkpointer.run()? {
+                runs::sweep(&self.data_dir, &named)?;
+            }
+            Ok::<(), IndexError>(())
+        });
+        if let Err(error) = cleared {
+            tracing::debug!(%error, "nothing was moved out of the write-ahead log");
+        }
     }
 }

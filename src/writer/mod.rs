@@ -144,8 +144,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (commit, ops) = bounded(intake::HAND_OVERS);
     let (directory, asked) = bounded(intake::CHANGES);
     let (tell_sealed, sealed) = bounded(1);
-    let (pieces, found) = bounded(indexer::PIECES);
-    let indexer = Indexer { data_dir: data_dir.clone(), sealed, pieces };
+    let (tell_found, found) = bounded(indexer::FOUND);
+    let indexer = Indexer { data_dir: data_dir.clone(), sealed, found: tell_found };
     let fsync = storage.fsync;
     let (scrubbing, ends) = bounded(0);
     let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends);

@@ -155,52 +155,78 @@ fn damage_fails_only_those_who_need_it() {
 }
 
 #[test]
-fn rows_of_a_file_that_is_not_whole_are_not_believed() {
+fn a_file_that_cannot_be_read_holds_up_no_later_one() {
     let logs = logs();
-    logs.index(2);
-    let store = crate::index::store::Store::open(logs.path()).unwrap().unwrap();
-    let before = store.last_file().unwrap();
-    let mut key = |room_id: &str| store.room_key(room_id);
-    crate::index::sealed::read(&Segment::at(logs.path(), 3), before, &mut key, &mut |mut piece| {
-        piece.file = None; // The process ends before the last of it.
-        piece.rows.pop();
-        while !store.put_places(&mut piece, std::time::Duration::ZERO).unwrap() {}
-        true
-    })
-    .unwrap();
+    let path = Segment::at(logs.path(), 3).path;
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap(); // It can be opened, and not be read.
+    logs.index(5);
     let history = History::open(logs.path()).unwrap();
-    for indexed in [2, 3, 5] {
-        logs.index(indexed);
-        for (room, _) in ROOMS {
-            assert_eq!(
-                seqs(&history, room, Window::default(), 1_000),
-                model(&logs, room, Window::default(), 1_000)
-            );
-            let after = with(Some(401), Some(150), None);
-            assert_eq!(seqs(&history, room, after, 1_000), model(&logs, room, after, 1_000));
-        }
+    let rest = |room: &str| -> Vec<u64> {
+        let all = model(&logs, room, Window::default(), 1_000);
+        all.into_iter().filter(|seq| !(201..=300).contains(seq)).collect()
+    };
+    for (room, _) in ROOMS {
+        assert_eq!(seqs(&history, room, Window::default(), 1_000), rest(room));
+        let first = seqs(&history, room, with(None, Some(190), None), 1_000);
+        assert_eq!(first, rest(room).into_iter().filter(|seq| *seq > 190).collect::<Vec<u64>>());
+    }
+    let reader = crate::index::Reader::open(logs.path()).unwrap();
+    let broken = reader.broken_files().unwrap();
+    assert_eq!(
+        broken.iter().map(|file| (file.number, file.first_seq, file.last_seq)).collect::<Vec<_>>(),
+        [(3, 201, 300)]
+    );
+    // Restored from a copy.
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    logs.index_again(3);
+    assert!(reader.broken_files().unwrap().is_empty());
+    for (room, _) in ROOMS {
+        let all = model(&logs, room, Window::default(), 1_000);
+        assert_eq!(seqs(&history, room, Window::default(), 1_000), all);
+        assert_eq!(seqs(&history, room, with(None, Some(0), None), 1_000), all);
     }
 }
 
 #[test]
-fn a_room_that_is_gone_leaves_no_rows() {
+fn very_many_files_are_few_runs_and_every_depth_is_found() {
+    let said = (1..=1_400usize).map(|seq| said(seq * seq % 7 % 3, i64::try_from(seq).unwrap())).collect();
+    let logs = Logs::new(&ROOMS, said, 10);
+    let history = History::open(logs.path()).unwrap();
+    for indexed in [1, 7, 8, 9, 63, 64, 65, 100, 140] {
+        logs.index(indexed);
+        for (room, _) in ROOMS {
+            for at in (0..1_410).step_by(97) {
+                for window in [with(Some(at), None, None), with(None, Some(at), None)] {
+                    assert_eq!(seqs(&history, room, window, 30), model(&logs, room, window, 30));
+                }
+            }
+        }
+    }
+    let runs = crate::index::Reader::open(logs.path()).unwrap().runs().unwrap();
+    assert_eq!(runs.iter().map(|run| run.level).collect::<Vec<_>>(), [2, 2, 1, 0, 0, 0, 0]);
+    assert_eq!(runs.iter().map(|run| run.messages).sum::<u64>(), 1_400);
+}
+
+#[test]
+fn a_run_that_is_lost_is_made_again() {
     let logs = logs();
-    logs.index(5);
-    let store = crate::index::store::Store::open(logs.path()).unwrap().unwrap();
-    let change = crate::journal::record::RoomChange::Left {
-        op: crate::chat::OpId { instance: 1, count: 9 },
-        room_id: "a".to_owned(),
-        user: 1,
-        deleted: true,
-    };
-    let record = crate::journal::record::RoomRecord { rev: 4, change, at: 0, after_seq: 0, synced: 0 };
-    store.apply_room(&record).unwrap();
-    while store.forget_gone().unwrap() {}
-    let rows = |room: i64| -> u64 {
-        let sql = "SELECT count(*) FROM room_segments WHERE room = ?1";
-        store.connection.query_row(sql, [room], |row| row.get(0)).unwrap()
-    };
-    assert_eq!([rows(1), rows(2), rows(3)], [0, 5, 5]);
+    logs.index(4);
+    let lost = crate::index::Reader::open(logs.path()).unwrap().runs().unwrap()[1];
+    std::fs::remove_file(crate::index::runs::path(logs.path(), lost.id)).unwrap();
+    let history = History::open(logs.path()).unwrap();
+    assert!(history.read("a", Window::default(), 10).is_err(), "not a wrong answer");
+    let mut seen = |_, _, _| {};
+    drop(crate::index::build::open(logs.path(), 500, &mut seen).unwrap());
+    let reader = crate::index::Reader::open(logs.path()).unwrap();
+    assert_eq!(reader.last_file().unwrap().unwrap().number, 1);
+    for indexed in [1, 3, 5] {
+        logs.index(indexed);
+        let all = model(&logs, "a", Window::default(), 1_000);
+        assert_eq!(seqs(&history, "a", Window::default(), 1_000), all);
+    }
 }
 
 proptest! {

@@ -146,7 +146,7 @@ fn changes_after_coming_back_change_nothing_before_it() {
 }
 
 #[test]
-fn a_room_that_is_gone_is_searched_only_where_it_can_be_found() {
+fn a_room_that_is_gone_is_still_found() {
     let rooms = vec![0; 60];
     let story = story(&rooms, vec![(0, 0)], 60, 0);
     let store = Store::open(story.logs.path()).unwrap().unwrap();
@@ -160,7 +160,7 @@ fn a_room_that_is_gone_is_searched_only_where_it_can_be_found() {
         assert_eq!(story.find(finder, 30, 60, 99), Some((31..=50).collect()));
     }
     story.logs.index(2);
-    assert_eq!(story.find(long, 45, 60, 99), Some((46..=50).collect()));
-    assert_eq!(story.find(long, 30, 60, 99), None, "the first files are no longer searched for it");
-    assert_eq!(story.find(short, 30, 60, 99), Some((31..=50).collect()));
+    for finder in [short as Finder, long as Finder] {
+        assert_eq!(story.find(finder, 30, 60, 99), Some((31..=50).collect()));
+    }
 }

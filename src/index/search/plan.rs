@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Query;
+use crate::index::places::Indexed;
 use crate::index::sealed::SealedFile;
 use crate::index::{ReadError, Reader};
 use crate::journal::JournalError;
@@ -51,15 +52,16 @@ pub enum Unit {
 #[derive(Default)]
 struct Share {
     messages: u64,
-    /// Keys of those that have any.
-    rooms: Vec<i64>,
+    /// Those that have any.
+    rooms: Vec<u64>,
 }
 
 /// The work of one page.
 pub struct Plan {
     data_dir: PathBuf,
-    /// Keys of the rooms; empty: the index need not be asked.
-    rooms: Vec<i64>,
+    /// The rooms' keys in runs, ascending; empty: the index need not be asked.
+    rooms: Vec<u64>,
+    indexed: Indexed,
     ask: bool,
     from_ms: i64,
     to_ms: i64,
@@ -86,10 +88,16 @@ pub struct Plan {
 
 impl Plan {
     /// The work for rooms of these keys.
-    pub fn new(data_dir: &Path, rooms: Vec<i64>, query: &Query, reader: &Reader) -> Result<Plan, ReadError> {
-        let indexed = reader.last_file()?;
-        let number = indexed.map_or(0, |file| file.number);
-        let needs_tail = !rooms.is_empty() && query.before > indexed.map_or(0, |file| file.last_seq) + 1;
+    pub fn new(
+        data_dir: &Path,
+        mut rooms: Vec<u64>,
+        query: &Query,
+        reader: &Reader,
+    ) -> Result<Plan, ReadError> {
+        rooms.sort_unstable();
+        let indexed = reader.indexed()?;
+        let number = indexed.number;
+        let needs_tail = !rooms.is_empty() && query.before > indexed.last_seq + 1;
         let mut tail = if needs_tail { segment::list(data_dir)? } else { Vec::new() };
         tail.retain(|segment| segment.number > number);
         let below = if rooms.is_empty() { 0 } else { number + 1 };
@@ -97,6 +105,7 @@ impl Plan {
             data_dir: data_dir.to_owned(),
             ask: rooms.len() <= ROOMS_ASKED,
             rooms,
+            indexed,
             from_ms: query.from_ms.unwrap_or(i64::MIN),
             to_ms: query.to_ms.unwrap_or(i64::MAX),
             before: query.before,
@@ -149,7 +158,7 @@ impl Plan {
             if let Some(newest) = self.tail.pop() {
                 self.begin_scan(newest.number, &newest.path, false)?;
             } else if let Some((file, count)) = self.window.pop_front() {
-                self.begin_file(file, count, reader)?;
+                self.begin_file(file, count)?;
             } else if !self.open_window(reader)? {
                 return Ok(None);
             }
@@ -177,13 +186,10 @@ impl Plan {
         Ok(())
     }
 
-    fn begin_file(
-        &mut self,
-        file: SealedFile,
-        share: Option<Share>,
-        reader: &Reader,
-    ) -> Result<(), ReadError> {
-        let out_of_time = file.to_ms < self.from_ms || file.from_ms > self.to_ms;
+    fn begin_file(&mut self, file: SealedFile, share: Option<Share>) -> Result<(), ReadError> {
+        // Of a file that is not whole nobody knows what is in it: whoever searches comes upon that.
+        let share = share.filter(|_| file.whole);
+        let out_of_time = file.whole && (file.to_ms < self.from_ms || file.from_ms > self.to_ms);
         if out_of_time || share.as_ref().is_some_and(|share| share.messages == 0) {
             self.low = self.low.min(file.first_seq);
             self.moved = true;
@@ -194,7 +200,12 @@ impl Plan {
             Some(share) if share.messages.saturating_mul(PLACE_COST) < file.bytes => {
                 let below = self.before.min(file.last_seq + 1);
                 for room in share.rooms {
-                    self.places.extend(reader.places_before(room, file.first_seq, below, usize::MAX)?);
+                    self.places.extend(self.indexed.places_before(
+                        room,
+                        file.first_seq,
+                        below,
+                        usize::MAX,
+                    )?);
                 }
                 self.places.sort_unstable_by_key(|located| located.place.seq);
                 Ok(())
@@ -222,7 +233,7 @@ impl Plan {
         let mut shares: HashMap<u64, Share> = HashMap::new();
         if oldest.first_seq < self.before {
             let below = self.before.min(newest.last_seq + 1);
-            reader.count_places(&self.rooms, oldest.first_seq, below, &mut |room, segment, count| {
+            self.indexed.count(&self.rooms, oldest.first_seq, below, &mut |room, segment, count| {
                 let share = shares.entry(segment).or_default();
                 share.messages += count;
                 if share.rooms.last() != Some(&room) {

@@ -3,12 +3,19 @@
 //! The storage writer does this at each start, on the way through what it has to read anyway to
 //! judge the ends of the logs. An index that can't be used is built in a file beside it and then
 //! takes its place, so that readers see a whole one at any time.
+//!
+//! [`log`] applies what the logs of users and rooms have, [`messages`] what the files of messages have;
+//! [`report`] says how far they are.
 
-use std::collections::HashMap;
+mod log;
+mod messages;
+mod report;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+
+pub use self::messages::{apply_messages, catch_up_messages};
 
 use super::bulk::{self, Bulk};
 use super::sealed;
@@ -17,19 +24,9 @@ use super::{IndexError, ReadError, schema};
 use crate::chat::OpId;
 use crate::journal::compacted::Compacted;
 use crate::journal::lines::{BlocksBack, Lines};
-use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
-use crate::journal::recover::{self, Found, From, Scan};
+use crate::journal::record::{self, RoomRecord, UserRecord};
+use crate::journal::recover::Scan;
 use crate::journal::{self, JournalError, deletions, segment};
-
-/// Bytes at the end of a log that are read at each start even if the index has them already: the
-/// newest records are those a crash or a worn disk spoils, and recent operations are remembered.
-const REREAD_BYTES: u64 = 16 << 20;
-
-/// Records applied in one transaction.
-const STEP_RECORDS: u64 = 50_000;
-
-/// Rooms whose newest message is gathered before it is written.
-const STEP_ROOMS: usize = 100_000;
 
 /// Bytes of an index that is small enough to be checked whole at each start.
 const CHECKED_BYTES: u64 = 32 << 20;
@@ -154,6 +151,13 @@ fn usable(data_dir: &Path, last_seq: u64) -> Result<Option<Store>, BuildError> {
     if store.progress(LogName::Messages)?.last > last_seq {
         return Err(unusable("it knows of messages that are not in the log"));
     }
+    let runs = store.runs()?;
+    let small = runs.iter().map(|run| run.bytes).sum::<u64>() <= CHECKED_BYTES;
+    if let Some(from) = sealed::first_bad(data_dir, &runs, small) {
+        store.begin()?;
+        store.forget_from(from)?;
+        store.commit()?;
+    }
     Ok(Some(store))
 }
 
@@ -242,13 +246,13 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
     store.commit()?;
     // What was deleted since is in the log and of no effect.
     let (users_rev, rooms_rev) = (deletions.users_rev, deletions.rooms_rev);
-    let users = catch_up_log::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
+    let users = log::catch_up::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
         if record.rev > users_rev { store.apply_user(record).map(drop) } else { Ok(()) }
     })?;
     if !store.index_names()? {
         return Err(unusable("two users have the same name"));
     }
-    let rooms = catch_up_log::<RoomRecord>(data_dir, store, LogName::Rooms, seen, |store, record| {
+    let rooms = log::catch_up::<RoomRecord>(data_dir, store, LogName::Rooms, seen, |store, record| {
         if record.rev > rooms_rev { store.apply_room(record) } else { Ok(()) }
     })?;
     for (name, scan, last) in [(journal::USERS, users, users_rev), (journal::ROOMS, rooms, rooms_rev)] {
@@ -259,215 +263,4 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
         }
     }
     Ok((users, rooms))
-}
-
-/// Applies the messages that an index in the making does not have: where those of full files stand,
-/// and the newest of each room.
-///
-/// # Errors
-/// A log is damaged, or the index can't be written.
-pub fn apply_messages(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
-    put_sealed_files(data_dir, store)?;
-    catch_up_messages(data_dir, store, u64::MAX)
-}
-
-/// Puts in the full files that are not in the index, and the newest messages of rooms as far.
-fn put_sealed_files(data_dir: &Path, store: &Store) -> Result<(), BuildError> {
-    let mut segments = segment::list(data_dir)?;
-    segments.pop();
-    let mut before = store.last_file()?;
-    let done = before.map_or(0, |file| file.number + 1).max(deletions::read(data_dir)?.0.first_file);
-    segments.retain(|segment| segment.number >= done);
-    let mut report = Report::new("full files of messages", segments.len() as u64);
-    for (at, segment) in segments.iter().enumerate() {
-        let (mut failed, mut last) = (None, None);
-        store.begin()?;
-        sealed::read(segment, before, &mut |room_id| store.room_key(room_id), &mut |piece| {
-            last = piece.file;
-            failed = store.put_all(&piece).err();
-            failed.is_none()
-        })
-        .inspect_err(|_| drop(store.rollback()))?;
-        if let Some(error) = failed {
-            store.rollback()?;
-            return Err(error.into());
-        }
-        before = last;
-        let seq = before.map_or(0, |file| file.last_seq);
-        store.set_progress(LogName::Messages, Progress { last: seq, ..Progress::default() })?;
-        store.commit()?;
-        report.at(at as u64 + 1, seq);
-    }
-    if let Some(last) = before {
-        report.end(last.last_seq);
-    }
-    Ok(())
-}
-
-fn catch_up_log<R: Record>(
-    data_dir: &Path,
-    store: &Store,
-    log: LogName,
-    seen: &mut Seen<'_>,
-    apply: impl Fn(&Store, &R) -> Result<(), IndexError>,
-) -> Result<Scan, BuildError> {
-    let path = data_dir.join(if log == LogName::Users { journal::USERS } else { journal::ROOMS });
-    let done = store.progress(log)?;
-    let from = start(&path, done)?;
-    let (mut progress, mut failed) = (done, None);
-    let bytes = fs::metadata(&path).map_or(0, |file| file.len());
-    let mut report = Report::new(if log == LogName::Users { "users" } else { "rooms" }, bytes);
-    store.begin()?;
-    let scan = recover::scan(&path, from, false, &mut |line, start, next| {
-        let record: R = record::decode(line)?;
-        let found = Found { number: record.rev(), synced: record.synced() };
-        if found.number != next {
-            return Ok(found);
-        }
-        seen(log, record.op(), start);
-        if found.number > done.last && failed.is_none() {
-            progress = Progress { last: next, bytes: start + line.len() as u64 + 1, sum: record::sum(line) };
-            failed = apply(store, &record).and_then(|()| step(store, log, progress)).err();
-            report.at(progress.bytes, next);
-        }
-        Ok(found)
-    });
-    if let Some(error) = failed {
-        store.rollback()?;
-        return Err(error.into());
-    }
-    let scan = scan.inspect_err(|_| drop(store.rollback()))?;
-    if progress == done {
-        // Writes nothing: the disk may be full.
-        store.rollback()?;
-    } else {
-        store.set_progress(log, progress)?;
-        store.commit()?;
-    }
-    if done.last == 0 && progress.last > 0 {
-        report.end(progress.last);
-    }
-    Ok(scan)
-}
-
-/// Keeps transactions short.
-fn step(store: &Store, log: LogName, progress: Progress) -> Result<(), IndexError> {
-    if progress.last.is_multiple_of(STEP_RECORDS) {
-        store.set_progress(log, progress)?;
-        store.commit()?;
-        store.begin()?;
-    }
-    Ok(())
-}
-
-/// Where to begin reading a log of which the index has `done`.
-fn start(path: &Path, done: Progress) -> Result<From, BuildError> {
-    let begin = From { byte: 0, number: 1 };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(begin),
-        other => other.map_err(JournalError::io(path))?,
-    };
-    let wrap = |source| JournalError::Io { path: path.to_owned(), source };
-    let end = file.metadata().map_err(wrap)?.len();
-    let byte = recover::line_start_before(&file, end.min(done.bytes), REREAD_BYTES).map_err(wrap)?;
-    if byte == 0 {
-        return Ok(begin);
-    }
-    let mut lines = Lines::new(&file, byte);
-    let number = match lines.next_line().map_err(wrap)? {
-        Some(line) => record::leading_number(line.bytes),
-        None => Some(done.last + 1),
-    };
-    match number {
-        Some(number) => Ok(From { byte, number }),
-        None => Err(recover::damaged(&file, path, byte, BadRecord::Shape.to_string()).into()),
-    }
-}
-
-/// Says how far a longer piece of work is, about once a second.
-struct Report {
-    what: &'static str,
-    whole: u64,
-    said: Instant,
-}
-
-/// Time between two lines about the progress.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-impl Report {
-    fn new(what: &'static str, whole: u64) -> Report {
-        Report { what, whole, said: Instant::now() }
-    }
-
-    /// `part` of the whole is done, which makes so many records.
-    fn at(&mut self, part: u64, records: u64) {
-        if self.said.elapsed() >= REPORT_INTERVAL {
-            self.said = Instant::now();
-            let percent = part.saturating_mul(100) / self.whole.max(1);
-            tracing::info!(percent, records, "indexing {}", self.what);
-        }
-    }
-
-    /// All is done.
-    fn end(self, records: u64) {
-        tracing::info!(percent = 100, records, "indexed {}", self.what);
-    }
-}
-
-/// Brings the newest messages of rooms into step, as far as message `upto`.
-///
-/// # Errors
-/// A file can't be read, or the index can't be written; a transaction may be open.
-pub fn catch_up_messages(data_dir: &Path, store: &Store, upto: u64) -> Result<(), BuildError> {
-    let done = store.progress(LogName::Messages)?.last;
-    let (mut last, mut heads) = (done, HashMap::new());
-    let segments = segment::since(segment::list(data_dir)?, done)?;
-    let newest = segments.last().map_or(0, |segment| segment.number);
-    let mut report = Report::new("the newest messages", segments.len() as u64);
-    for (files, segment) in segments.into_iter().enumerate() {
-        let path = &segment.path;
-        let wrap = |source| JournalError::Io { path: path.clone(), source };
-        let file = File::open(path).map_err(wrap)?;
-        let end = file.metadata().map_err(wrap)?.len();
-        let mut lines = Lines::new(&file, segment::find_after(&file, end, done).map_err(wrap)?);
-        let mut damaged = 0u64;
-        while let Some(line) = lines.next_line().map_err(wrap)? {
-            match record::decode_message(line.bytes) {
-                Ok(message) if message.seq > upto => break,
-                Ok(message) if line.finished => {
-                    last = message.seq;
-                    report.at(files as u64, last);
-                    note(&mut heads, &message.room_id, message.seq);
-                }
-                // Recovery judges the newest file.
-                _ if segment.number == newest => break,
-                // Sealed: the others are served; who reads for damage says where it is.
-                _ => damaged += 1,
-            }
-            if heads.len() >= STEP_ROOMS {
-                write_heads(store, &mut heads, last)?;
-            }
-        }
-        if damaged > 0 {
-            tracing::warn!(file = %path.display(), lines = damaged, "damaged messages are left out");
-        }
-    }
-    if last == done { Ok(()) } else { write_heads(store, &mut heads, last) }
-}
-
-fn note(heads: &mut HashMap<String, u64>, room_id: &str, seq: u64) {
-    match heads.get_mut(room_id) {
-        Some(head) => *head = seq,
-        None => drop(heads.insert(room_id.to_owned(), seq)),
-    }
-}
-
-fn write_heads(store: &Store, heads: &mut HashMap<String, u64>, last: u64) -> Result<(), BuildError> {
-    store.begin()?;
-    for (room_id, seq) in heads.drain() {
-        store.set_last_seq(&room_id, seq)?;
-    }
-    store.set_progress(LogName::Messages, Progress { last, ..Progress::default() })?;
-    store.commit()?;
-    Ok(())
 }
