@@ -31,7 +31,7 @@ impl Store {
             // Without a condition SQLite frees the pages and reads no rows.
             self.connection.execute_batch(
                 "DELETE FROM users; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
-                 DELETE FROM departures;",
+                 DELETE FROM room_counts; DELETE FROM departures;",
             )?;
             self.set_fact("users_deleted", deletions.users)?;
             self.set_fact("last_user", deletions.last_user)?;
@@ -88,25 +88,55 @@ impl Store {
     /// are there already, change nothing.
     pub fn apply_room(&self, record: &RoomRecord) -> Result<(), IndexError> {
         match &record.change {
-            RoomChange::Created { room_id, name, open, created_by, members, .. } => {
-                // The record's number makes a key that a rebuilt index gives again.
-                let sql = "INSERT INTO rooms (key, room_id, name, open, created_by, created_ms, members)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
-                let values = params![record.rev, room_id, name, open, created_by, record.at];
-                self.connection.prepare_cached(sql)?.execute(values)?;
-                self.add_members(self.connection.last_insert_rowid(), record, members)
+            RoomChange::Created { members, .. } => {
+                let key = self.insert_room(record)?;
+                self.add_members(key, record, members)
             }
             RoomChange::Joined { room_id, users, .. } => match self.room(room_id)? {
                 Some(room) => self.add_members(room.key, record, users),
                 None => Ok(()),
             },
             RoomChange::Left { room_id, user, deleted, .. } => match self.room(room_id)? {
-                Some(room) => self
-                    .remove_member(room.key, *user, *deleted)?
-                    .map_or(Ok(()), |since| self.remember_departure(record, room_id, *user, since)),
+                Some(room) => self.remove_member(room.key, *user, *deleted)?.map_or(Ok(()), |since| {
+                    self.remember_departure((*user, room_id), since, (record.rev, record.after_seq))
+                }),
                 None => Ok(()),
             },
         }
+    }
+
+    /// Adds a room without members; answers its key. The record must be one of a room's creation.
+    pub(super) fn insert_room(&self, record: &RoomRecord) -> Result<i64, IndexError> {
+        // The record's number makes a key that a rebuilt index gives again.
+        let key = i64::try_from(record.rev).unwrap_or(i64::MAX);
+        if let RoomChange::Created { room_id, name, open, created_by, .. } = &record.change {
+            let sql = "INSERT INTO rooms (key, room_id, name, open, created_by, created_ms, members)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
+            let values = params![key, room_id, name, open, created_by, record.at];
+            self.connection.prepare_cached(sql)?.execute(values)?;
+        }
+        Ok(key)
+    }
+
+    /// Removes a room.
+    pub(super) fn delete_room(&self, room: i64) -> Result<(), IndexError> {
+        self.connection.prepare_cached("DELETE FROM rooms WHERE key = ?1")?.execute([room])?;
+        Ok(())
+    }
+
+    /// A user is in so many rooms more.
+    pub(super) fn count_rooms(&self, user: UserId, more: i64) -> Result<(), IndexError> {
+        if more == 0 {
+            return Ok(());
+        }
+        let sql = "INSERT INTO room_counts (user, rooms) VALUES (?1, ?2)
+                   ON CONFLICT (user) DO UPDATE SET rooms = rooms + ?2";
+        self.connection.prepare_cached(sql)?.execute(params![user, more])?;
+        if more < 0 {
+            let sql = "DELETE FROM room_counts WHERE user = ?1 AND rooms <= 0";
+            self.connection.prepare_cached(sql)?.execute([user])?;
+        }
+        Ok(())
     }
 
     fn add_members(&self, room: i64, record: &RoomRecord, users: &[UserId]) -> Result<(), IndexError> {
@@ -116,14 +146,13 @@ impl Store {
         let mut membership = index.prepare_cached(sql)?;
         let mut member =
             index.prepare_cached("INSERT INTO members (room, joined, user) VALUES (?1, ?2, ?3)")?;
-        let mut user_row = index.prepare_cached("UPDATE users SET rooms = rooms + 1 WHERE number = ?1")?;
         let first = first_joined(record.rev);
         let mut added = 0;
         // A compacted record has nobody in the places of those who have left.
         for (joined, user) in (first..).zip(users).filter(|(_, user)| **user != NOBODY) {
             if membership.execute(params![user, room, joined, record.after_seq])? == 1 {
                 member.execute(params![room, joined, user])?;
-                user_row.execute([user])?;
+                self.count_rooms(*user, 1)?;
                 added += 1;
             }
         }
@@ -147,12 +176,12 @@ impl Store {
         if let Some((joined, _)) = since {
             let sql = "DELETE FROM members WHERE room = ?1 AND joined = ?2";
             index.prepare_cached(sql)?.execute(params![room, joined])?;
-            index.prepare_cached("UPDATE users SET rooms = rooms - 1 WHERE number = ?1")?.execute([user])?;
+            self.count_rooms(user, -1)?;
             let sql = "UPDATE rooms SET members = members - 1 WHERE key = ?1";
             index.prepare_cached(sql)?.execute([room])?;
         }
         if deleted {
-            index.prepare_cached("DELETE FROM rooms WHERE key = ?1")?.execute([room])?;
+            self.delete_room(room)?;
         }
         Ok(since)
     }
@@ -162,18 +191,18 @@ impl Store {
         self.set_fact(DEPARTURES_SINCE, self.progress(LogName::Messages)?.last)
     }
 
-    /// Keeps when a membership was, and forgets the one that ended [`DEPARTURES`] ends before it.
-    fn remember_departure(
+    /// Keeps when a membership was (`joined` and the last message before it, number of its end and the last
+    /// message before that), and forgets the one that ended [`DEPARTURES`] ends before it.
+    pub(super) fn remember_departure(
         &self,
-        record: &RoomRecord,
-        room_id: &str,
-        user: UserId,
+        (user, room_id): (UserId, &str),
         (joined, after_seq): (i64, u64),
+        (rev, upto_seq): (u64, u64),
     ) -> Result<(), IndexError> {
         let index = &self.connection;
         let sql = "INSERT INTO departures (user, room_id, joined, after_seq, rev, upto_seq)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let values = params![user, room_id, joined, after_seq, record.rev, record.after_seq];
+        let values = params![user, room_id, joined, after_seq, rev, upto_seq];
         index.prepare_cached(sql)?.execute(values)?;
         let kept = index.last_insert_rowid() - DEPARTURES;
         index.prepare_cached("DELETE FROM departures WHERE number <= ?1")?.execute([kept])?;

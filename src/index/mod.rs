@@ -17,6 +17,7 @@ pub mod compact;
 #[cfg(test)]
 mod fixture;
 pub mod history;
+mod memberships;
 pub mod missed;
 mod password;
 pub mod places;

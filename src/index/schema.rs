@@ -2,6 +2,8 @@
 //!
 //! A membership stands in two tables, one ordered for each question asked of it: `memberships` by
 //! user ("my rooms", "is she in it") and `members` by room in order of joining ("who is in it").
+//! `room_counts` has in how many rooms a user is, of those who are in any: apart from the users, of whom
+//! a page holds far fewer.
 //! `joined` is made of the record's `rev` and the place within the record, so that an index built
 //! anew is the same as one kept from the beginning. `after_seq` is the last message before it. `facts`
 //! has which deletions are in the index.
@@ -21,7 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::IndexError;
 
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// `password` is what [`super::password`] makes of it. Times, in Unix milliseconds, end in `_ms`.
 pub const TABLES: &str = "
@@ -30,7 +32,6 @@ CREATE TABLE users (
   username TEXT NOT NULL,
   password,
   created_ms INTEGER NOT NULL,
-  rooms INTEGER NOT NULL DEFAULT 0,
   nickname TEXT,
   profile_image TEXT
 );
@@ -51,6 +52,10 @@ CREATE TABLE memberships (
   after_seq INTEGER NOT NULL,
   PRIMARY KEY (user, room)
 ) WITHOUT ROWID;
+CREATE TABLE room_counts (
+  user INTEGER PRIMARY KEY,
+  rooms INTEGER NOT NULL
+);
 CREATE TABLE departures (
   number INTEGER PRIMARY KEY,
   user INTEGER NOT NULL,

@@ -184,6 +184,31 @@ impl Store {
         Ok(answer == "ok")
     }
 
+    /// Runs `work` with as much memory for pages as an index in the making has, if `wide`.
+    ///
+    /// # Errors
+    /// Those of `work`, or the connection can't be used.
+    pub fn with_room<T, E: From<IndexError>>(
+        &self,
+        wide: bool,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let set = |kib: i64| self.connection.pragma_update(None, "cache_size", kib).map_err(IndexError::from);
+        let before: i64 = self
+            .connection
+            .pragma_query_value(None, "cache_size", |row| row.get(0))
+            .map_err(IndexError::from)?;
+        if wide {
+            set(-BUILDER_CACHE_KIB)?;
+        }
+        let done = work();
+        if wide {
+            set(before)?;
+            self.connection.execute_batch("PRAGMA shrink_memory").map_err(IndexError::from)?;
+        }
+        done
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
@@ -259,7 +284,8 @@ impl Store {
 
     /// A user's name and in how many rooms they are.
     pub fn user(&self, number: UserId) -> Result<Option<(String, u64)>, IndexError> {
-        let sql = "SELECT username, rooms FROM users WHERE number = ?1";
+        let sql = "SELECT username, coalesce((SELECT rooms FROM room_counts WHERE user = number), 0)
+                   FROM users WHERE number = ?1";
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?)
     }

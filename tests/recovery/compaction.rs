@@ -28,7 +28,8 @@ fn dump(data_dir: &Path) -> Vec<Vec<Value>> {
     let index = rusqlite::Connection::open(data_dir.join("index/index.sqlite")).unwrap();
     let mut rows = Vec::new();
     for question in [
-        "SELECT number, username, password, created_ms, rooms FROM users ORDER BY 1",
+        "SELECT number, username, password, created_ms FROM users ORDER BY 1",
+        "SELECT user, rooms FROM room_counts ORDER BY 1",
         "SELECT key, room_id, name, open, created_by, created_ms, members, last_seq FROM rooms ORDER BY 1",
         "SELECT user, room, joined, after_seq FROM memberships ORDER BY 1, 2",
         "SELECT room, joined, user FROM members ORDER BY 1, 2",

@@ -24,7 +24,7 @@ use super::{IndexError, ReadError, schema};
 use crate::chat::OpId;
 use crate::journal::compacted::Compacted;
 use crate::journal::lines::{BlocksBack, Lines};
-use crate::journal::record::{self, RoomRecord, UserRecord};
+use crate::journal::record;
 use crate::journal::recover::Scan;
 use crate::journal::{self, JournalError, deletions, segment};
 
@@ -246,15 +246,11 @@ fn catch_up_people(data_dir: &Path, store: &Store, seen: &mut Seen<'_>) -> Resul
     store.commit()?;
     // What was deleted since is in the log and of no effect.
     let (users_rev, rooms_rev) = (deletions.users_rev, deletions.rooms_rev);
-    let users = log::catch_up::<UserRecord>(data_dir, store, LogName::Users, seen, |store, record| {
-        if record.rev > users_rev { store.apply_user(record).map(drop) } else { Ok(()) }
-    })?;
+    let users = log::catch_up(data_dir, store, LogName::Users, seen, log::Users::new(store, users_rev))?;
     if !store.index_names()? {
         return Err(unusable("two users have the same name"));
     }
-    let rooms = log::catch_up::<RoomRecord>(data_dir, store, LogName::Rooms, seen, |store, record| {
-        if record.rev > rooms_rev { store.apply_room(record) } else { Ok(()) }
-    })?;
+    let rooms = log::catch_up(data_dir, store, LogName::Rooms, seen, log::Rooms::new(store, rooms_rev)?)?;
     for (name, scan, last) in [(journal::USERS, users, users_rev), (journal::ROOMS, rooms, rooms_rev)] {
         if scan.next <= last {
             let path = data_dir.join(name);
