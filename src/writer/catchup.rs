@@ -2,7 +2,9 @@
 //!
 //! A thread of its own reads from where the worker was to where publication stood when it came
 //! back, so that neither the others nor the commit wait for it. A short bounded queue keeps it from
-//! reading faster than the worker takes.
+//! reading faster than the worker takes. Where the logs can't be read the worker is told to begin anew, as
+//! one that was away for too long: it lets its clients go, who come back and ask for what they missed
+//! themselves, and serves everything that can be read.
 
 use std::path::Path;
 
@@ -46,8 +48,14 @@ pub fn start(publisher: Publisher, data_dir: &Path, known: Position, upto: Posit
                 Ok(()) => Piece::End,
                 Err(Stop::PeerGone) => return,
                 Err(Stop::Failed(error)) => {
-                    tracing::error!(%error, "cannot read what a worker has missed");
-                    Piece::Failed
+                    // It could never get beyond that by itself.
+                    tracing::error!(%error, "cannot read what a worker has missed; it begins anew");
+                    match afresh(upto).map_err(Stop::from).and_then(|frame| reader.send(Piece::Frame(frame)))
+                    {
+                        Ok(()) => Piece::End,
+                        Err(Stop::PeerGone) => return,
+                        Err(Stop::Failed(_)) => Piece::Failed,
+                    }
                 }
             };
             let _ = reader.send(end);

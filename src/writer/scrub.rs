@@ -2,8 +2,8 @@
 //! record.
 //!
 //! It reads no more per second than it is allowed, from the disk and not from memory, at the lowest
-//! priority for processor and disk. What it finds is reported; nothing else happens: whatever is good
-//! is still served. It remembers where it was, in a file that may be lost: then it begins anew.
+//! priority for processor and disk. Which files are missing it says at once, before it reads. What it finds
+//! is reported; nothing else happens: whatever is good is still served. It remembers where it was, in a file that may be lost: then it begins anew.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use crate::config::Storage;
 use crate::journal::check::Problem;
 use crate::journal::scrub::{Place, Scrubbed};
 use crate::journal::segment::{self, Segment};
-use crate::journal::{ROOMS, USERS};
+use crate::journal::{ROOMS, USERS, deletions};
 
 /// Bytes read at a time.
 const PIECE_BYTES: u64 = 64 << 10;
@@ -30,6 +30,12 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The kernel derives a thread's place in the queue for the disk from this, too.
 const LOWEST_PRIORITY: i32 = 19;
+
+/// What is said of a file that is not there.
+const MISSING: &str = "the file is not there";
+
+/// Missing files that are named.
+const MISSING_NAMED: usize = 16;
 
 /// What the thread owns.
 pub struct Scrub {
@@ -83,6 +89,7 @@ impl Scrub {
         if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
             tracing::warn!(%error, "cannot lower the priority of reading for damage");
         }
+        self.look_for_missing();
         while let Ok(()) = self.round() {}
         self.note();
     }
@@ -97,6 +104,7 @@ impl Scrub {
         if self.at.file.is_empty() {
             self.at.began_ms = commit::now_ms();
             self.at.place = Place::default();
+            self.look_for_missing();
         }
         self.messages()?;
         for name in [USERS, ROOMS] {
@@ -134,10 +142,6 @@ impl Scrub {
                 return Ok(());
             };
             let follows = sealed.iter().any(|segment| segment.number + 1 == next.number);
-            // Older files than all others may have been taken away.
-            if listed[0].number < next.number && !follows {
-                self.missing(next.number - 1);
-            }
             let expected = if follows { self.at.place.next } else { 0 };
             self.begin(&name(&next.path), expected);
             self.file(&next.path, Scrubbed::sealed)?;
@@ -145,10 +149,38 @@ impl Scrub {
         }
     }
 
-    fn missing(&mut self, number: u64) {
-        let path = Segment::at(&self.data_dir, number).path;
-        if !path.exists() {
-            self.found(Problem { path, line: 0, byte: 0, what: "the file is not there".to_owned() });
+    /// Says which files of messages are not there, the oldest included, and no longer of those that are, or
+    /// were deleted since.
+    fn look_for_missing(&mut self) {
+        // What is wrong with the note of deletions was said at the start.
+        let Ok((deletions, _)) = deletions::read(&self.data_dir) else {
+            return;
+        };
+        let first = deletions.first_file.max(1);
+        let number_of = |path: &Path| Segment::number_of(&name(path));
+        let of_no_use = |known: &Problem| match number_of(&known.path) {
+            Some(number) => number < first || known.what == MISSING && known.path.exists(),
+            None => false,
+        };
+        let (gone, kept) = std::mem::take(&mut self.at.damage).into_iter().partition(of_no_use);
+        self.at.damage = kept;
+        let gone: Vec<Problem> = gone;
+        gone.iter().for_each(|problem| self.status.clear_damage(&problem.path));
+        let Ok(listed) = segment::list(&self.data_dir) else {
+            return;
+        };
+        let mut named = 0;
+        let mut expected = first;
+        for segment in listed.iter().filter(|segment| segment.number >= first) {
+            for number in expected..segment.number {
+                let path = Segment::at(&self.data_dir, number).path;
+                // It may have been put back since.
+                if named < MISSING_NAMED && !path.exists() {
+                    named += 1;
+                    self.found(Problem { path, line: 0, byte: 0, what: MISSING.to_owned() });
+                }
+            }
+            expected = segment.number + 1;
         }
     }
 

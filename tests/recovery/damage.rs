@@ -166,6 +166,85 @@ fn reading_in_the_background_finds_what_is_wrong_and_what_is_no_longer() {
     }
 }
 
+/// Said at once, however slowly the rest is read; the oldest and several in a row, too.
+#[test]
+fn files_that_are_missing_are_said_at_once() {
+    let mut host = Host::new().per_file(10);
+    host.config.storage.scrub_bytes_per_second = 1;
+    host.config.storage.dedup_window_messages = 10;
+    host.start().unwrap();
+    let mut worker = host.worker(1);
+    worker.create_users(&["alice", "bob"]);
+    (1..=75).for_each(|_| drop(worker.posted(1, "a", "hello")));
+    drop(worker);
+    host.stop();
+    let names = [1, 2, 4].map(|number| format!("messages_{number:06}.jsonl"));
+    let good = names.each_ref().map(|name| host.read(name));
+    names.iter().for_each(|name| std::fs::remove_file(host.path(name)).unwrap());
+    host.start().unwrap();
+    host.wait_until(|report| report["damage"].as_array().is_some_and(|damage| damage.len() == names.len()));
+    let damage = host.running().report()["damage"].clone();
+    for (problem, name) in damage.as_array().unwrap().iter().zip(&names) {
+        assert_eq!(
+            (&problem["file"], &problem["what"]),
+            (&(&**name).into(), &"the file is not there".into())
+        );
+        assert!(host.verify().1.contains("is not there"));
+    }
+    assert_eq!(host.worker(2).posted(2, "a", "goes on"), Ok(76));
+    host.stop();
+    names.iter().zip(&good).for_each(|(name, bytes)| host.write(name, bytes));
+    host.start().unwrap();
+    host.wait_until(|report| report["damage"] == serde_json::json!([]));
+    host.stop();
+    host.assert_clean();
+}
+
+/// A full file that can be opened and not be read: whoever comes after it is indexed, and it is when it
+/// can be read again.
+#[test]
+fn a_full_file_that_cannot_be_read_holds_up_no_other() {
+    let mut host = Host::new().per_file(10);
+    host.config.storage.dedup_window_messages = 10;
+    host.start().unwrap();
+    let mut worker = host.worker(1);
+    worker.create_users(&["alice", "bob"]);
+    worker.create_room(1, "a", &["bob"]).unwrap();
+    (1..=75).for_each(|_| drop(worker.posted(1, "a", "hello")));
+    drop(worker);
+    host.stop();
+    std::fs::remove_dir_all(host.path("index")).unwrap();
+    let path = host.path("messages_000003.jsonl");
+    let aside = host.path("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    host.start().unwrap();
+    let reader = minitalk::index::Reader::open(host.data_dir()).unwrap();
+    let broken = || reader.broken_files().unwrap().iter().map(|file| file.number).collect::<Vec<_>>();
+    let wait = |holds: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + crate::host::DEADLINE;
+        while !holds() {
+            assert!(std::time::Instant::now() < end, "{:?} {:?}", reader.last_file(), broken());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    wait(&|| reader.last_file().unwrap().is_some_and(|file| file.number == 7));
+    assert_eq!(broken(), [3]);
+    let history = minitalk::index::history::History::open(host.data_dir()).unwrap();
+    let all = || history.read("a", minitalk::journal::read::Window::default(), 1_000).unwrap().len();
+    assert_eq!(all(), 65);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    // It is looked at every few seconds, and whenever another file is full.
+    let mut worker = host.worker(2);
+    (1..=10).for_each(|_| drop(worker.posted(2, "a", "more")));
+    wait(&|| broken().is_empty());
+    assert_eq!(all(), 85);
+    drop(worker);
+    host.stop();
+    host.assert_clean();
+}
+
 #[test]
 fn any_bit_of_the_users() {
     flip_everywhere("users.jsonl", refuses("users.jsonl"));

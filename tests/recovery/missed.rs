@@ -152,3 +152,26 @@ fn what_was_asked_before_the_end_is_done_at_the_end() {
     again.send(&post(500, "r", "hello", None));
     assert_eq!(again.outcome_of_post(OpId { instance: 1, count: 500 }), Ok(500));
 }
+
+#[test]
+fn who_missed_what_cannot_be_read_begins_anew_and_is_served() {
+    let mut host = Host::new().per_file(10);
+    host.config.storage.dedup_window_messages = 10;
+    host.start().unwrap();
+    let mut worker = host.worker(1);
+    worker.create_users(&["alice"]);
+    worker.create_room(1, "a", &[]).unwrap();
+    (1..=35).for_each(|_| drop(worker.posted(1, "a", "hello")));
+    let name = "messages_000002.jsonl";
+    let mut bytes = host.read(name);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    host.replace(name, &bytes);
+    let upto = Position { seq: 35, rev: 1 };
+    let mut back = host.worker_at(7, Some(Position { seq: 5, rev: 0 }));
+    let heard = back.hear_until(|heard| *heard == Heard::Afresh(upto));
+    assert_eq!(heard[0], Heard::Welcome(upto));
+    // What is new comes to it as to all others.
+    let posted = worker.posted(1, "a", "new").unwrap();
+    back.hear_until(|heard| matches!(heard, Heard::Message { seq, .. } if *seq == posted));
+}
