@@ -17,7 +17,7 @@ mod world;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -27,12 +27,18 @@ use self::report::{Report, float};
 use self::world::World;
 use super::{Fault, show};
 use crate::config::Storage;
-use crate::index;
+use crate::index::{self, Reader};
 use crate::journal::{ROOMS, USERS, segment};
 
 /// Rooms if not given: one for so many users, at most [`ROOMS_DEFAULT_MAX`].
 const USERS_PER_ROOM: u64 = 50;
 const ROOMS_DEFAULT_MAX: u64 = 1_000_000;
+
+/// Sizes of what is in a directory; written when it is filled.
+const WORLD: &str = "world.json";
+
+/// Longest wait until all full files are indexed.
+const INDEXED: Duration = Duration::from_secs(24 * 3600);
 
 /// Starts that are timed of each kind.
 const STARTS: usize = 3;
@@ -62,6 +68,9 @@ pub struct StorageArgs {
     /// Directory to fill, which must be empty or not there; kept [default: a temporary one, removed]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Fill nothing: measure what an earlier run has left in --dir, of the sizes it had
+    #[arg(long, requires = "dir", conflicts_with_all = ["users", "messages", "rooms"])]
+    again: bool,
     /// Worker processes of the servers; 0: one per available core
     #[arg(long, default_value_t = 0)]
     workers: u16,
@@ -74,8 +83,11 @@ pub struct StorageArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The directory holds something.
-    #[error("{0} is not empty; name one that is, or none")]
+    #[error("{0} is not empty; name one that is, or none, or measure what is in it with --again")]
     NotEmpty(String),
+    /// Nothing to measure.
+    #[error("{0} holds nothing that an earlier run has left: {1}")]
+    NotFilled(String, io::Error),
     /// A step failed.
     #[error("{step}: {source}")]
     Step {
@@ -102,17 +114,26 @@ fn measured(args: &StorageArgs) -> Result<Report, BenchError> {
     let temporary = std::env::temp_dir().join(format!("minitalk-storage-{}", std::process::id()));
     let dir = args.dir.clone().unwrap_or_else(|| temporary.clone());
     fs::create_dir_all(&dir).map_err(in_step("directory"))?;
-    if fs::read_dir(&dir).map_err(in_step("directory"))?.next().is_some() {
-        return Err(BenchError::NotEmpty(dir.display().to_string()));
-    }
+    let world = if args.again {
+        load(&dir.join(WORLD)).map_err(|error| BenchError::NotFilled(dir.display().to_string(), error))?
+    } else {
+        if fs::read_dir(&dir).map_err(in_step("directory"))?.next().is_some() {
+            return Err(BenchError::NotEmpty(dir.display().to_string()));
+        }
+        world
+    };
     let mut bench =
         Bench { world, data_dir: dir.join("data"), dir, workers: args.workers, report: Report::default() };
-    let done = bench.all();
+    let done = bench.all(args.again);
     if args.dir.is_none() {
         // What can't be removed is in the temporary directory all the same.
         let _ = fs::remove_dir_all(&temporary);
     }
     done.map(|()| bench.report)
+}
+
+fn load(file: &Path) -> io::Result<World> {
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
 }
 
 fn in_step(step: &'static str) -> impl Fn(io::Error) -> BenchError {
@@ -131,17 +152,19 @@ struct Bench {
 type Step = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 impl Bench {
-    fn all(&mut self) -> Result<(), BenchError> {
+    fn all(&mut self, again: bool) -> Result<(), BenchError> {
         for (name, count) in
             [("users", self.world.users), ("rooms", self.world.rooms), ("messages", self.world.messages)]
         {
             self.report.add(name, float(count), "");
         }
-        let steps: [Step; 10] = [
+        let filling: [Step; 4] = [
             ("import", Bench::import),
             ("rooms", Bench::rooms),
             ("messages", Bench::messages),
             ("first start", Bench::first_start),
+        ];
+        let measuring: [Step; 6] = [
             ("starts", Bench::starts),
             ("serving", Bench::serving),
             ("memberships", Bench::memberships),
@@ -149,9 +172,14 @@ impl Bench {
             ("history", |bench| measure::histories(&bench.world, &bench.data_dir, &mut bench.report)),
             ("search", |bench| measure::searches(&bench.world, &bench.data_dir, &mut bench.report)),
         ];
-        for (name, step) in steps {
+        let filling = if again { &[][..] } else { &filling[..] };
+        for (name, step) in filling.iter().chain(&measuring) {
             eprintln!("{name}");
             step(self).map_err(in_step(name))?;
+            if *name == "first start" {
+                let sizes = serde_json::to_vec(&self.world).map_err(io::Error::from);
+                sizes.and_then(|sizes| fs::write(self.dir.join(WORLD), sizes)).map_err(in_step(name))?;
+            }
         }
         self.report.add(
             "this program, memory at most",
@@ -208,15 +236,47 @@ impl Bench {
     /// The index takes in the rooms and messages, which were written past it.
     fn first_start(&mut self) -> io::Result<()> {
         let before = tree_bytes(&index::directory(&self.data_dir))?;
+        let begun = Instant::now();
         let host = Host::start(&self.dir, &self.data_dir, self.workers)?;
-        self.report.add("first start, rooms and messages to index", host.ready_in.as_secs_f64(), "s");
+        self.report.add("first start, rooms to index", host.ready_in.as_secs_f64(), "s");
+        self.wait_indexed()?;
+        let behind = begun.elapsed().saturating_sub(host.ready_in);
+        if self.world.messages > 0 {
+            self.report.add_rate(
+                "messages indexed beside serving",
+                self.world.messages,
+                behind,
+                "messages/s",
+            );
+        }
         for process in host.memory()?.iter().filter(|process| process.role == "storage") {
             self.report.add("first start, storage, memory at most", mib(process.peak), "MiB");
         }
         host.stop()?;
+        let places = tree_bytes(&index::runs::directory(&self.data_dir))?;
         let grown = tree_bytes(&index::directory(&self.data_dir))?.saturating_sub(before);
         self.report.add("rooms and messages in the index", mib(grown), "MiB");
+        if self.world.messages > 0 {
+            self.report.add("… of which a message", float(places) / float(self.world.messages), "bytes");
+        }
         Ok(())
+    }
+
+    /// Waits until the index has all full files of messages.
+    fn wait_indexed(&self) -> io::Result<()> {
+        let full = segment::list(&self.data_dir).map_err(io::Error::other)?.len().saturating_sub(1) as u64;
+        let reader = Reader::open(&self.data_dir).map_err(io::Error::other)?;
+        let begun = Instant::now();
+        loop {
+            let last = reader.last_file().map_err(io::Error::other)?;
+            if last.map_or(0, |file| file.number) >= full {
+                return Ok(());
+            }
+            if begun.elapsed() > INDEXED {
+                return Err(io::Error::other("the full files of messages are not indexed"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn starts(&mut self) -> io::Result<()> {

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 /// Members of an ordinary room, at least.
 const MEMBERS_MIN: u64 = 2;
 /// More that an ordinary room may have.
@@ -31,7 +33,7 @@ const WORDS: [&str; 24] = [
 ];
 
 /// How many there are of each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct World {
     /// Users, numbered from 1.
     pub users: u64,
