@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::runs::file::{RunFile, Writer};
+use super::runs::file::RunFile;
 use super::runs::merge;
+use super::runs::writer::Writer;
 use super::runs::{self, PARTIAL, Part, Run};
 use super::{IndexError, schema};
 use crate::journal::JournalError;

@@ -7,25 +7,24 @@
 //! whole log gives, places of members included.
 //!
 //! The caller keeps the newest part from being judged, holds changes back while the very last of it is
-//! copied, and gives the result the log's name.
+//! copied, and gives the result the log's name. [`living`] judges.
+
+mod living;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, params};
+pub use self::living::Living;
 
-use super::apply::first_joined;
+use self::living::{Kept, Mortal};
+use super::IndexError;
 use super::build::BuildError;
 use super::store::LogName;
-use super::{IndexError, password, schema};
-use crate::chat::UserId;
 use crate::journal::compacted::{self, Compacted, HEADER_BYTES};
 use crate::journal::disk::{Disk, LogFile};
 use crate::journal::lines::Lines;
-use crate::journal::record::{
-    self, BadRecord, NOBODY, Record, RoomChange, RoomRecord, UserChange, UserRecord,
-};
+use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
 use crate::journal::{JournalError, append, recover};
 
 /// Bytes written at a time.
@@ -65,119 +64,6 @@ impl From<JournalError> for CompactError {
 
 /// Called after each piece of work with the bytes of the log that are done; `false`: stop.
 pub type Pace<'a> = dyn FnMut(u64) -> bool + 'a;
-
-/// What of a record still matters.
-enum Kept<R> {
-    All,
-    Part(R),
-    Nothing,
-}
-
-/// Who is there, as the index has it.
-pub struct Living {
-    index: Connection,
-}
-
-impl Living {
-    /// Reads the index of a data directory.
-    ///
-    /// # Errors
-    /// It can't be read.
-    pub fn open(data_dir: &Path) -> Result<Living, IndexError> {
-        Ok(Living { index: schema::open_reader(data_dir)? })
-    }
-
-    fn has_user(&self, number: UserId) -> Result<bool, IndexError> {
-        Ok(self.index.prepare_cached("SELECT 1 FROM users WHERE number = ?1")?.exists([number])?)
-    }
-
-    fn password(&self, number: UserId) -> Result<Option<String>, IndexError> {
-        let sql = "SELECT password FROM users WHERE number = ?1";
-        let row = |row: &rusqlite::Row<'_>| Ok(password::unpack(row.get_ref(0)?)?);
-        Ok(self.index.prepare_cached(sql)?.query_row([number], row).optional()?.flatten())
-    }
-
-    fn room_key(&self, room_id: &str) -> Result<Option<i64>, IndexError> {
-        let sql = "SELECT key FROM rooms WHERE room_id = ?1";
-        Ok(self.index.prepare_cached(sql)?.query_row([room_id], |row| row.get(0)).optional()?)
-    }
-
-    /// The members that are in the room by this record, each in its place; empty: none is.
-    fn members(&self, room: i64, rev: u64, users: &[UserId]) -> Result<Vec<UserId>, IndexError> {
-        let sql = "SELECT 1 FROM memberships WHERE user = ?1 AND room = ?2 AND joined = ?3";
-        let mut statement = self.index.prepare_cached(sql)?;
-        let mut kept = Vec::with_capacity(users.len());
-        for (joined, user) in (first_joined(rev)..).zip(users) {
-            let stays = statement.exists(params![user, room, joined])?;
-            kept.push(if stays { *user } else { NOBODY });
-        }
-        while kept.last() == Some(&NOBODY) {
-            kept.pop();
-        }
-        Ok(kept)
-    }
-}
-
-/// A record that can be judged.
-trait Mortal: Record {
-    fn judge(&self, living: &Living) -> Result<Kept<Self>, IndexError>;
-    /// The user number it gave, if it did.
-    fn number(&self) -> UserId;
-}
-
-impl Mortal for UserRecord {
-    fn judge(&self, living: &Living) -> Result<Kept<Self>, IndexError> {
-        let lives = match &self.change {
-            UserChange::Created(_) => living.has_user(self.user_id)?,
-            UserChange::Password(text) => living.password(self.user_id)?.as_ref() == Some(text),
-        };
-        Ok(if lives { Kept::All } else { Kept::Nothing })
-    }
-    fn number(&self) -> UserId {
-        match self.change {
-            UserChange::Created(_) => self.user_id,
-            UserChange::Password(_) => 0,
-        }
-    }
-}
-
-impl Mortal for RoomRecord {
-    fn judge(&self, living: &Living) -> Result<Kept<Self>, IndexError> {
-        let (RoomChange::Created { room_id, .. } | RoomChange::Joined { room_id, .. }) = &self.change else {
-            return Ok(Kept::Nothing);
-        };
-        let Some(key) = living.room_key(room_id)? else {
-            return Ok(Kept::Nothing);
-        };
-        let creates = matches!(self.change, RoomChange::Created { .. });
-        let (RoomChange::Created { members, .. } | RoomChange::Joined { users: members, .. }) = &self.change
-        else {
-            return Ok(Kept::Nothing);
-        };
-        // A room of this id that was made later is another room.
-        let rev = i64::try_from(self.rev).unwrap_or(i64::MAX);
-        if creates && key != rev || !creates && key > rev {
-            return Ok(Kept::Nothing);
-        }
-        let kept = living.members(key, self.rev, members)?;
-        if kept == *members {
-            return Ok(Kept::All);
-        }
-        if kept.is_empty() && !creates {
-            return Ok(Kept::Nothing);
-        }
-        let mut part = self.clone();
-        if let RoomChange::Created { members, .. } | RoomChange::Joined { users: members, .. } =
-            &mut part.change
-        {
-            *members = kept;
-        }
-        Ok(Kept::Part(part))
-    }
-    fn number(&self) -> UserId {
-        0
-    }
-}
 
 /// A log's successor that is not finished yet.
 pub struct Unfinished {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::file::{Entries, RunFile, Writer};
+use super::file::{Entries, RunFile};
+use super::writer::Writer;
 use super::{PARTIAL, Part, Run};
 
 /// Runs of one size that become one of the next.

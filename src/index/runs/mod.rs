@@ -2,7 +2,7 @@
 //! number.
 //!
 //! Each full file of messages is read once and makes one *run*: a file with an entry for each room that
-//! has messages in it, sorted by room ([`file`]). Whenever eight runs of one size follow each other they
+//! has messages in it, sorted by room ([`file`], [`writer`]). Whenever eight runs of one size follow each other they
 //! are merged into one of the next size ([`merge`]), so that there are at most seven of each size, and the
 //! number of runs grows with the logarithm of the messages. Every run covers a stretch of `seq` of its
 //! own; a question about a room begins at the run of the depth asked for, and costs one look-up for each
@@ -15,6 +15,7 @@
 
 pub mod file;
 pub mod merge;
+pub mod writer;
 
 use std::fs;
 use std::io;

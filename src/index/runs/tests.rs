@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::file::{RunFile, Writer};
+use super::file::RunFile;
 use super::merge::{FAN_IN, due, merge};
+use super::writer::Writer;
 use super::*;
 use crate::journal::places::{Place, pack};
 
