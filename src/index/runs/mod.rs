@@ -2,9 +2,9 @@
 //! number.
 //!
 //! Each full file of messages is read once and makes one *run*: a file with an entry for each room that
-//! has messages in it, sorted by room ([`file`], [`writer`]). Whenever eight runs of one size follow each other they
-//! are merged into one of the next size ([`merge`]), so that there are at most seven of each size, and the
-//! number of runs grows with the logarithm of the messages. Every run covers a stretch of `seq` of its
+//! has messages in it, sorted by room ([`mod@file`], [`writer`]). Whenever eight runs of one size
+//! follow each other they are merged into one of the next size ([`merge`]), so that there are at most seven
+//! of each size, and the number of runs grows with the logarithm of the messages. Every run covers a stretch of `seq` of its
 //! own; a question about a room begins at the run of the depth asked for, and costs one look-up for each
 //! run it passes on its way to enough messages. All is written in order, from beginning to end, and never
 //! changed: neither the size of the index nor the number of rooms makes putting in slower.
