@@ -118,6 +118,8 @@ pub struct Auth {
     pub jwt_secret: String,
     /// How long a token is good for.
     pub token_ttl: Duration,
+    /// How long a one-time ticket is good for.
+    pub ticket_ttl: Duration,
     /// Permits [`AuthMode::Open`] on addresses other hosts can reach.
     pub allow_open_on_public: bool,
     /// Cost of a password's hash.
@@ -308,6 +310,7 @@ impl Default for Auth {
             mode: AuthMode::Token,
             jwt_secret: String::new(),
             token_ttl: Duration::from_secs(24 * 3600),
+            ticket_ttl: Duration::from_secs(30),
             allow_open_on_public: false,
             argon2: Argon2 { memory_kib: 19_456, iterations: 2, parallelism: 1 },
         }

@@ -120,7 +120,7 @@ fn unknown_keys_are_mistakes_with_a_guess_at_what_was_meant() {
         [
             "m.toml:1: wrokers: unknown; did you mean workers?",
             "m.toml:2: limit: unknown; did you mean limits?",
-            "m.toml:5: auth.secret_key_file: unknown; there are: mode, jwt_secret, token_ttl, \
+            "m.toml:5: auth.secret_key_file: unknown; there are: mode, jwt_secret, token_ttl, ticket_ttl, \
              allow_open_on_public, argon2",
         ]
     );

@@ -77,6 +77,49 @@ pub enum ToWriter<'a> {
     },
     /// Tell every worker. Never stored, never answered; may be lost.
     Login(Login<'a>),
+    /// Keep a ticket until it is redeemed or too old.
+    IssueTicket {
+        /// [`OpId::count`].
+        count: u64,
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Use a ticket up, if it is there and for this purpose.
+    RedeemTicket {
+        /// [`OpId::count`].
+        count: u64,
+        /// [`Ticket::purpose`].
+        purpose: Purpose,
+        /// [`Ticket::id`].
+        id: u128,
+    },
+}
+
+/// What somebody may do once, soon, and without showing a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Chosen by the worker at random, so that a retry names the same ticket.
+    pub id: u128,
+    /// The door it opens.
+    pub purpose: Purpose,
+    /// For whom.
+    pub user: UserId,
+    /// What whoever redeems it has to know besides; at most [`TICKET_PAYLOAD_BYTES`].
+    pub payload: Vec<u8>,
+    /// How long it is good for, in milliseconds.
+    pub ttl_ms: u64,
+}
+
+/// Bytes of a ticket's payload, at most.
+pub const TICKET_PAYLOAD_BYTES: usize = 128;
+
+/// The door a ticket opens; it opens no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Socket.IO, in place of a token.
+    Chat,
+    /// The WebSocket of a live challenge.
+    Challenge,
 }
 
 /// Somebody has tried a password.
@@ -311,6 +354,13 @@ pub enum Outcome {
         /// When, as Unix time in milliseconds.
         at_ms: i64,
     },
-    /// Done; nothing to add (`Invite`, `Join`, `Leave`, `SetPasswords`, `Sync`).
+    /// Done; nothing to add (`Invite`, `Join`, `Leave`, `SetPasswords`, `Sync`, `IssueTicket`).
     Ok,
+    /// The ticket was good, and is no more.
+    Ticket {
+        /// [`Ticket::user`].
+        user: UserId,
+        /// [`Ticket::payload`].
+        payload: Vec<u8>,
+    },
 }

@@ -124,7 +124,8 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
             }
             core.engine.resume_reading(key);
         }
-        Asker::Return(key, number, name) => session::admit(core, key, number, name),
+        Asker::Return(key, known) => session::admit(core, key, known),
+        Asker::Ticket(key, asked) => session::redeemed(core, key, &asked, outcome),
         // The caller may have gone away meanwhile.
         Asker::Call(reply) => drop(reply.send(Ok(outcome))),
     }
@@ -141,7 +142,8 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
             core.engine.resume_reading(key);
         }
         // What was published before the refusal is here all the same.
-        Asker::Return(key, number, name) => session::admit(core, key, number, name),
+        Asker::Return(key, known) => session::admit(core, key, known),
+        Asker::Ticket(key, _) => session::turn_away(core, key),
         Asker::Call(reply) => drop(reply.send(Err(refusal))),
     }
 }

@@ -16,12 +16,13 @@ use super::brake::Brake;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::hub::Hub;
+use super::ids;
 use super::names::Names;
 use super::recovery::{self, Replay, Wish};
 use super::relay::Relay;
 use super::search::Searches;
 use super::session;
-use super::token::Tokens;
+use super::token::{Known, Tokens};
 use super::uplink::Uplink;
 use crate::chat::{Paces, UserId};
 use crate::config::{self, Config};
@@ -172,9 +173,18 @@ pub enum Presented {
     #[default]
     Nothing,
     /// A user, by a token that was checked (or by name in open mode).
-    User(UserId, String),
+    User(Known),
+    /// Somebody, with a ticket that is redeemed when the CONNECT packet is there.
+    Ticket(u128),
     /// Somebody, with a token that is not good.
     Refused,
+}
+
+impl Presented {
+    /// Whom what should be a ticket presents.
+    pub fn ticket(text: &str) -> Presented {
+        ids::read_ticket(text).map_or(Presented::Refused, Presented::Ticket)
+    }
 }
 
 impl Host for Core {

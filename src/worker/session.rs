@@ -5,12 +5,12 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::core::{Core, Presented, Standing};
+use super::token::{Known, Pass, unix_now};
 use super::uplink::Asker;
 use super::{commands, entry, recovery};
-use crate::chat::UserId;
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Host, Message, PARSE_ERROR, socketio};
-use crate::link::frame::ToWriter;
+use crate::link::frame::{Outcome, Purpose, ToWriter};
 use crate::wire::events::Event;
 use crate::wire::frame::{Violation, close_code};
 use crate::wire::object::Object;
@@ -77,6 +77,8 @@ pub fn leave(core: &mut Core, key: Key) {
 struct ConnectData {
     #[serde(default)]
     token: Option<serde_json::Value>,
+    #[serde(default)]
+    ticket: Option<serde_json::Value>,
     #[serde(flatten)]
     asked: recovery::Asked,
 }
@@ -91,45 +93,93 @@ pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     let Standing::Coming(hello) = &mut conn.state.standing else {
         return Ok(());
     };
-    let presented = match data.token {
-        None => hello.presented.clone(),
-        Some(serde_json::Value::String(token)) => core.tokens.present(&token),
-        Some(_) => Presented::Refused,
+    let presented = match (data.token, data.ticket) {
+        (None, None) => hello.presented.clone(),
+        (Some(serde_json::Value::String(token)), _) => core.tokens.present(&token),
+        (None, Some(serde_json::Value::String(ticket))) => Presented::ticket(&ticket),
+        _ => Presented::Refused,
     };
-    let Presented::User(number, name) = presented else {
-        refuse(core, key, "Authentication error");
-        return Ok(());
+    match presented {
+        Presented::User(known) => connect_as(core, key, known, &data.asked),
+        Presented::Ticket(ticket) => redeem(core, key, ticket, data.asked),
+        Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
+    }
+    Ok(())
+}
+
+/// A client shows a ticket. Which of all that show the same one is let in is the storage writer's to say.
+fn redeem(core: &mut Core, key: Key, id: u128, asked: recovery::Asked) {
+    if let Some(conn) = core.engine.table.get(key) {
+        conn.pause = Pause::Answering;
+    }
+    let asker = Asker::Ticket(key, Box::new(asked));
+    let frame = |count| ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id };
+    if core.uplink.submit(asker, frame).is_err() {
+        // Stock clients come again after this, and not after a refusal.
+        core.close(key, close_code::TRY_AGAIN_LATER, "overloaded");
+    }
+}
+
+/// A client's ticket was good: it goes on like one with the token that the ticket was made with.
+pub fn redeemed(core: &mut Core, key: Key, asked: &recovery::Asked, outcome: Outcome) {
+    let Outcome::Ticket { user, payload } = outcome else {
+        return turn_away(core, key);
     };
-    let mode = core.config.socketio.recovery;
-    match recovery::wish(&core.seals, mode, conn.state.javascript, number, &data.asked) {
-        Ok(wish) => hello.wish = wish,
-        Err(message) => {
-            refuse(core, key, message);
-            return Ok(());
+    if core.engine.table.get(key).is_none_or(|conn| conn.is_closing()) {
+        return;
+    }
+    match (Pass::unpack(&payload), core.user_name(user)) {
+        (Some(pass), Ok(Some(name))) => {
+            core.engine.resume_reading(key);
+            connect_as(core, key, Known { number: user, name: (*name).to_owned(), pass }, asked);
         }
+        _ => turn_away(core, key),
+    }
+}
+
+/// Refuses a client that was made to wait.
+pub fn turn_away(core: &mut Core, key: Key) {
+    refuse(core, key, "Authentication error");
+    core.engine.resume_reading(key);
+}
+
+/// Goes on with a client of whom it is known who it is.
+fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked) {
+    let mode = core.config.socketio.recovery;
+    let Some(conn) = core.engine.table.get(key) else {
+        return;
+    };
+    let Standing::Coming(hello) = &mut conn.state.standing else {
+        return;
+    };
+    match recovery::wish(&core.seals, mode, conn.state.javascript, known.number, asked) {
+        Ok(wish) => hello.wish = wish,
+        Err(message) => return refuse(core, key, message),
     }
     let ahead = hello.wish.is_ahead_of(core.uplink.position.seq);
     recovery::replace_earlier(core, key);
     if !ahead {
-        admit(core, key, number, name);
-        return Ok(());
+        return admit(core, key, known);
     }
     // What it has heard elsewhere must have come here as well before it is seated, or it would hear it
     // again.
     if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
-    if core.uplink.submit(Asker::Return(key, number, name), |count| ToWriter::Sync { count }).is_err() {
+    if core.uplink.submit(Asker::Return(key, known), |count| ToWriter::Sync { count }).is_err() {
         // Stock clients come again after this, and not after a refusal.
         core.close(key, close_code::TRY_AGAIN_LATER, "overloaded");
     }
-    Ok(())
 }
 
 /// Lets a client in whose CONNECT packet was read.
-pub fn admit(core: &mut Core, key: Key, number: UserId, name: String) {
+pub fn admit(core: &mut Core, key: Key, known: Known) {
     if !core.engine.table.get(key).is_some_and(|conn| !conn.has_entered() && !conn.is_closing()) {
         return;
+    }
+    let Known { number, name, pass } = known;
+    if pass.expires <= unix_now() {
+        return turn_away(core, key);
     }
     let elsewhere = core.addresses.of_user_elsewhere(number).connections;
     if core.hub.sockets_of(number) + elsewhere >= core.config.limits.connections_per_user {

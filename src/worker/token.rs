@@ -1,4 +1,5 @@
-//! Tokens: HS256 JSON Web Tokens (RFC 7519) with a user's number and name.
+//! Tokens: HS256 JSON Web Tokens (RFC 7519) with a user's number and name; and what is left of one once
+//! it was checked, a [`Pass`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,47 @@ pub struct Tokens {
     decoding: DecodingKey,
     validation: Validation,
     ttl: Duration,
+}
+
+/// How long somebody who has shown a token, or a ticket in its place, is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Unix seconds of the token's end; [`Pass::NEVER`]: there was no token.
+    pub expires: u64,
+}
+
+impl Pass {
+    /// Of a [`Pass`] that does not end.
+    pub const NEVER: u64 = u64::MAX;
+
+    /// As the payload of a ticket.
+    pub fn pack(&self) -> Vec<u8> {
+        // A few numbers; writing to a vector can't fail.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// Out of the payload of a ticket.
+    pub fn unpack(payload: &[u8]) -> Option<Pass> {
+        postcard::from_bytes(payload).ok()
+    }
+}
+
+/// A user who has shown who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Number.
+    pub number: UserId,
+    /// Name.
+    pub name: String,
+    /// How long that is believed.
+    pub pass: Pass,
+}
+
+impl From<Claims> for Known {
+    fn from(claims: Claims) -> Known {
+        let Claims { sub, username, exp, .. } = claims;
+        Known { number: sub, name: username, pass: Pass { expires: exp } }
+    }
 }
 
 /// What a token says.
@@ -50,8 +92,7 @@ impl Tokens {
     /// # Errors
     /// The claims cannot be signed; a mistake of ours.
     pub fn issue(&self, number: UserId, username: &str) -> Result<String, jsonwebtoken::errors::Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        self.issue_at(now, number, username)
+        self.issue_at(unix_now(), number, username)
     }
 
     fn issue_at(
@@ -75,13 +116,18 @@ impl Tokens {
         jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).ok().map(|data| data.claims)
     }
 
-    /// Whom a token presents.
+    /// Whom a token presents; a ticket may stand in its place.
     pub fn present(&self, token: &str) -> Presented {
-        match self.check(token) {
-            Some(claims) => Presented::User(claims.sub, claims.username),
-            None => Presented::Refused,
+        if let Some(ticket) = ids::read_ticket(token) {
+            return Presented::Ticket(ticket);
         }
+        self.check(token).map_or(Presented::Refused, |claims| Presented::User(claims.into()))
     }
+}
+
+/// Unix seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 #[cfg(test)]
@@ -92,7 +138,10 @@ mod tests {
     fn only_our_own_living_tokens_are_good() {
         let tokens = Tokens::new("secret", Duration::from_secs(60));
         let token = tokens.issue(7, "한글").unwrap();
-        assert_eq!(tokens.present(&token), Presented::User(7, "한글".into()));
+        let Presented::User(known) = tokens.present(&token) else { panic!("refused") };
+        assert_eq!((known.number, known.name.as_str()), (7, "한글"));
+        let ticket = ids::ticket();
+        assert_eq!(tokens.present(&ids::ticket_text(ticket)), Presented::Ticket(ticket));
         assert_eq!(Tokens::new("other", Duration::from_secs(60)).present(&token), Presented::Refused);
         let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOjcsInVzZXJuYW1lIjoieCIsImV4cCI6OTk5OTk5OTk5OX0.";
         for forged in ["", "x", "a.b.c", none, &token[..token.len() - 1]] {

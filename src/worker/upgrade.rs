@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::address::Held;
 use super::answers::index_failed;
 use super::core::{App, Client, Hello, Presented, Standing};
+use super::token::{Known, Pass};
 use super::{client, origin};
 use crate::config::AuthMode;
 use crate::engine::http::{self, Answer, Params, Wanted};
@@ -64,6 +65,9 @@ fn presented(app: &App, params: &Params, headers: &HeaderMap) -> Presented {
     if let Some(token) = params.get("token").map(String::as_str).or(bearer) {
         return app.tokens.present(token);
     }
+    if let Some(ticket) = params.get("ticket") {
+        return Presented::ticket(ticket);
+    }
     match params.get("username") {
         Some(name) if app.config.auth.mode == AuthMode::Open => by_name(app, name),
         _ => Presented::Nothing,
@@ -72,7 +76,10 @@ fn presented(app: &App, params: &Params, headers: &HeaderMap) -> Presented {
 
 fn by_name(app: &App, name: &str) -> Presented {
     match app.core.lock().index.user_by_name(name) {
-        Ok(Some(user)) => Presented::User(user.number, user.username),
+        Ok(Some(user)) => {
+            let pass = Pass { expires: Pass::NEVER };
+            Presented::User(Known { number: user.number, name: user.username, pass })
+        }
         Ok(None) => Presented::Refused,
         Err(error) => {
             index_failed(&error);

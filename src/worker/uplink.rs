@@ -14,7 +14,9 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
-use crate::chat::{OpId, Refusal, UserId};
+use super::recovery::Asked;
+use super::token::Known;
+use crate::chat::{OpId, Refusal};
 use crate::config;
 use crate::engine::table::Key;
 use crate::link::codec::{self, LinkError};
@@ -33,7 +35,9 @@ pub enum Asker {
     /// A client's `join_room`, and the ack it asked for.
     JoinRoom(Key, Option<u64>, String),
     /// A client that has heard more than this worker, on its way in.
-    Return(Key, UserId, String),
+    Return(Key, Known),
+    /// A client on its way in with a ticket, and what else its CONNECT packet says.
+    Ticket(Key, Box<Asked>),
     /// A REST call.
     Call(oneshot::Sender<Result<Outcome, Refusal>>),
 }

@@ -18,6 +18,7 @@
 //! | [`successor`] | | the directory thread: puts it in the long one's place |
 //! | [`judge`] | | says what may be |
 //! | [`changes`] | | makes records of what may be |
+//! | [`tickets`] | | who was first with a one-time ticket |
 //! | [`publish`] | one | tells all workers, in one order |
 //! | [`peer`] | | one of them: what waits for it |
 //! | [`catchup`] | one for each returning worker | reads what it has missed |
@@ -56,6 +57,7 @@ mod slots;
 mod start;
 mod status;
 mod successor;
+mod tickets;
 mod undone;
 mod withheld;
 
@@ -191,7 +193,13 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     };
     let (stop, stopped) = UnixStream::pair()?;
     let commit = Arc::new(FairMutex::new(commit));
-    let outlets = Outlets { commit, directory, publisher: publisher.clone(), status: status.clone() };
+    let outlets = Outlets {
+        commit,
+        directory,
+        publisher: publisher.clone(),
+        tickets: Arc::default(),
+        status: status.clone(),
+    };
     let mut works = vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
         ("commit", sure(move || committer.run(&ops))),

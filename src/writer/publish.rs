@@ -48,6 +48,8 @@ pub enum Event {
     Batch(Box<Batch>),
     /// Durable changes of rooms, and answers behind them.
     Changes(RoomFrames, u64, Vec<Answer>),
+    /// What came of something that is not stored.
+    Answer(Box<Answer>),
     /// Users up to this number are gone, with all rooms.
     UsersDeleted(UserId),
     /// A frame for all that is not stored.
@@ -184,6 +186,7 @@ impl Publishing {
                 self.position.rev = rev;
                 self.answer(&answers);
             }
+            Event::Answer(answer) => self.answer(std::slice::from_ref(&answer)),
             Event::UsersDeleted(last_user) => {
                 let mut frame = Vec::new();
                 match codec::encode(&FromWriter::UsersDeleted { last_user }, &mut frame) {

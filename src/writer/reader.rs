@@ -11,16 +11,17 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use parking_lot::FairMutex;
+use parking_lot::{FairMutex, Mutex};
 
-use super::batch::PeerId;
+use super::batch::{Answer, PeerId};
 use super::commit::Ops;
 use super::directory::Asked;
 use super::publish::{Event, Publisher};
 use super::status::Status;
-use crate::chat::OpId;
+use super::tickets::Tickets;
+use crate::chat::{OpId, Refusal};
 use crate::link::codec::{self, HEADER_BYTES, LinkError};
-use crate::link::frame::{FromWriter, ToWriter, VERSION};
+use crate::link::frame::{FromWriter, Outcome, ToWriter, VERSION};
 
 /// Bytes asked of a socket at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -44,6 +45,8 @@ pub struct Outlets {
     pub directory: Sender<Asked>,
     /// `Hello`, `Typing`, `Visitors`, `Login`.
     pub publisher: Publisher,
+    /// `IssueTicket`, `RedeemTicket`. Locked for moments only, and by whoever reads.
+    pub tickets: Arc<Mutex<Tickets>>,
     /// What operators see.
     pub status: Arc<Status>,
 }
@@ -170,11 +173,25 @@ impl Reader {
                 codec::encode(&FromWriter::Login(login), &mut frame)?;
                 self.outlets.publisher.tell_all(frame.into());
             }
+            ToWriter::IssueTicket { count, ticket } => {
+                let result = self.outlets.tickets.lock().issue(ticket, Instant::now());
+                self.answer(count, result);
+            }
+            ToWriter::RedeemTicket { count, purpose, id } => {
+                let op = OpId { instance: self.instance, count };
+                let result = self.outlets.tickets.lock().redeem(op, purpose, id, Instant::now());
+                self.answer(count, result);
+            }
             ToWriter::Post { .. } | ToWriter::Sync { .. } | ToWriter::DeleteMessages { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));
             }
         }
         Ok(())
+    }
+
+    fn answer(&self, count: u64, result: Result<Outcome, Refusal>) {
+        let answer = Answer { peer: self.peer, count, result };
+        self.outlets.publisher.send(Event::Answer(Box::new(answer)));
     }
 }
 

@@ -5,6 +5,7 @@ use axum::http::header::{self, HeaderMap};
 use axum::http::request::Parts;
 
 use super::super::answers;
+use super::super::token::{Known, Pass};
 use super::Rest;
 use super::answer::ApiError;
 use crate::chat::{Code, Refusal, UserId};
@@ -16,6 +17,8 @@ pub struct Caller {
     pub number: UserId,
     /// Name.
     pub username: String,
+    /// How long that is believed.
+    pub pass: Pass,
 }
 
 /// The token of an `Authorization: Bearer` header.
@@ -42,7 +45,8 @@ impl FromRequestParts<Rest> for Caller {
             app.wake.notify_one();
             return match name {
                 Some(name) if *name == *claims.username => {
-                    Ok(Caller { number: claims.sub, username: claims.username })
+                    let Known { number, name, pass } = claims.into();
+                    Ok(Caller { number, username: name, pass })
                 }
                 _ => Err(unauthorized("Invalid or expired token")),
             };
@@ -51,7 +55,8 @@ impl FromRequestParts<Rest> for Caller {
             Some(name) => {
                 let user = app.core.lock().index.user_by_name(&name)?;
                 let user = user.ok_or_else(|| unauthorized("Unknown user"))?;
-                Ok(Caller { number: user.number, username: user.username })
+                let pass = Pass { expires: Pass::NEVER };
+                Ok(Caller { number: user.number, username: user.username, pass })
             }
             None => Err(unauthorized("Access token required")),
         }

@@ -18,6 +18,7 @@ pub mod rooms;
 mod search;
 mod sources;
 mod steps;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -73,6 +74,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/auth/signup-batch", post(accounts::signup_batch))
         .route("/api/auth/login", post(accounts::login).layer(single))
         .route("/api/auth/login-batch", post(accounts::login_batch))
+        .route("/api/auth/ticket", post(tokens::ticket).layer(single))
         .route("/api/auth/delete-all-users", delete(admin::delete_all_users).layer(single))
         .route("/api/messages/delete-all", delete(admin::delete_all_messages).layer(single))
         .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{accounts, admin, messages, new_rooms, participants, rooms, search};
+use super::{accounts, admin, messages, new_rooms, participants, rooms, search, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,6 +14,7 @@ use super::{accounts, admin, messages, new_rooms, participants, rooms, search};
         accounts::signup_batch,
         accounts::login,
         accounts::login_batch,
+        tokens::ticket,
         admin::delete_all_users,
         admin::delete_all_messages,
         new_rooms::create,
