@@ -55,6 +55,8 @@ pub enum Code {
     MethodNotAllowed,
     /// A mistake of the server's own.
     Internal,
+    /// The token of this socket has come to its end.
+    TokenExpired,
 }
 
 impl Code {
@@ -86,6 +88,7 @@ impl Code {
             Code::NotFound => "NOT_FOUND",
             Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Code::Internal => "INTERNAL",
+            Code::TokenExpired => "TOKEN_EXPIRED",
         }
     }
 }

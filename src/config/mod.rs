@@ -120,6 +120,9 @@ pub struct Auth {
     pub token_ttl: Duration,
     /// How long a one-time ticket is good for.
     pub ticket_ttl: Duration,
+    /// How long before the end of its token a socket is warned; half of what is left, if that is less.
+    /// 0: it is not.
+    pub expiry_warning: Duration,
     /// Permits [`AuthMode::Open`] on addresses other hosts can reach.
     pub allow_open_on_public: bool,
     /// Cost of a password's hash.
@@ -311,6 +314,7 @@ impl Default for Auth {
             jwt_secret: String::new(),
             token_ttl: Duration::from_secs(24 * 3600),
             ticket_ttl: Duration::from_secs(30),
+            expiry_warning: Duration::from_secs(60),
             allow_open_on_public: false,
             argon2: Argon2 { memory_kib: 19_456, iterations: 2, parallelism: 1 },
         }

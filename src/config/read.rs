@@ -84,6 +84,7 @@ fn auth(s: &mut Section<'_, '_>, auth: &mut Auth) {
     s.secret("jwt_secret", &mut auth.jwt_secret);
     s.duration("token_ttl", SECOND..=3650 * DAY, &mut auth.token_ttl);
     s.duration("ticket_ttl", SECOND..=HOUR, &mut auth.ticket_ttl);
+    s.duration("expiry_warning", Duration::ZERO..=DAY, &mut auth.expiry_warning);
     s.flag("allow_open_on_public", &mut auth.allow_open_on_public);
     let argon2 = &mut auth.argon2;
     s.section("argon2", |s| {

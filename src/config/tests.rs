@@ -121,7 +121,7 @@ fn unknown_keys_are_mistakes_with_a_guess_at_what_was_meant() {
             "m.toml:1: wrokers: unknown; did you mean workers?",
             "m.toml:2: limit: unknown; did you mean limits?",
             "m.toml:5: auth.secret_key_file: unknown; there are: mode, jwt_secret, token_ttl, ticket_ttl, \
-             allow_open_on_public, argon2",
+             expiry_warning, allow_open_on_public, argon2",
         ]
     );
 }
@@ -148,6 +148,8 @@ fn values_out_of_range_are_mistakes() {
         ("admins = [\"\"]", "admins"),
         ("auth = 1", "auth"),
         ("auth.token_ttl = \"0s\"", "auth.token_ttl"),
+        ("auth.ticket_ttl = \"0s\"", "auth.ticket_ttl"),
+        ("auth.expiry_warning = \"2d\"", "auth.expiry_warning"),
         ("auth.argon2.memory_kib = 7", "auth.argon2.memory_kib"),
         ("auth.argon2.iterations = 0", "auth.argon2.iterations"),
         ("auth.argon2 = { memory_kib = 16, parallelism = 3 }", "auth.argon2.memory_kib"),

@@ -78,6 +78,11 @@ pub trait Host: Sized + Send + 'static {
         Ok(false)
     }
 
+    /// The time that was asked for with [`Engine::attend_after`] is over. It may not come to that.
+    fn attend(&mut self, key: Key) {
+        let _ = key;
+    }
+
     /// A session goes on over a WebSocket; `probe` was kept with that until now.
     fn upgraded(&mut self, key: Key, probe: Self::State) {
         let _ = (key, probe);
@@ -163,17 +168,25 @@ pub trait Host: Sized + Send + 'static {
         conn.unread = Vec::new();
         conn.fragments = None;
         conn.partial = None;
-        let mut frames = Vec::new();
-        frame::close(code, reason, &mut frames);
-        conn.outbox.push(frames.into());
+        // Clients over polling act on a packet that closes before those that came with it, and a client
+        // that is told to leave must not take that for a lost connection.
+        let is_told = code == close_code::NOT_BELIEVED && matches!(conn.transport, Transport::Polling(_));
+        if !is_told {
+            let mut frames = Vec::new();
+            frame::close(code, reason, &mut frames);
+            conn.outbox.push(frames.into());
+        }
         let mut probe = None;
         let mut wait = true;
         if let Transport::Polling(polling) = &mut conn.transport {
             probe = polling.probe.take();
             polling.bring = Bring::None;
             // A session that is over is told so by the request that waits. One that ends for no fault
-            // of its client's is worth waiting for the next.
-            let told_later = matches!(code, close_code::GOING_AWAY | close_code::TRY_AGAIN_LATER);
+            // of its client's, or whose client is to know why, is worth waiting for the next.
+            let told_later = matches!(
+                code,
+                close_code::GOING_AWAY | close_code::TRY_AGAIN_LATER | close_code::NOT_BELIEVED
+            );
             wait = polling.fetch.is_some() || told_later;
         }
         if wait {

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 pub use host::{Host, Message, PACKETS_FOR_ANYBODY, PARSE_ERROR, Raw};
-use table::{Conn, Key, Table};
+use table::{Conn, Key, TENTH, Table};
 use wheel::Wheel;
 
 /// What an engine is told about its sessions.
@@ -77,6 +77,7 @@ pub struct Counters {
 pub struct Engine<S> {
     /// Settings.
     pub settings: Settings,
+    started: Instant,
     /// The connections.
     pub table: Table<S>,
     /// What operators watch.
@@ -101,14 +102,16 @@ impl<S> Engine<S> {
     /// # Errors
     /// The kernel gives no poll.
     pub fn new(settings: Settings) -> std::io::Result<Engine<S>> {
+        let started = Instant::now();
         Ok(Engine {
             settings,
+            started,
             table: Table::default(),
             counters: Counters::default(),
             draining: false,
             linger: LINGER,
             poll: mio::Poll::new()?,
-            wheel: Wheel::new(Instant::now()),
+            wheel: Wheel::new(started),
             dirty: Vec::new(),
             resume: Vec::new(),
         })
@@ -150,12 +153,26 @@ impl<S> Engine<S> {
 
     /// Sees to it that the wheel hands the connection out at its next deadline.
     pub fn schedule(&mut self, key: Key) {
+        let start = self.started;
         if let Some(conn) = self.table.get(key)
-            && let Some(deadline) = conn.deadline()
+            && let Some(deadline) = conn.deadline(start)
             && conn.wake_at.is_none_or(|at| deadline < at)
         {
             conn.wake_at = Some(self.wheel.insert(key, deadline));
         }
+    }
+
+    /// Has the host asked about the connection ([`Host::attend`]) after that time, perhaps a tenth of a
+    /// second later; whatever was to be asked earlier or later is not asked. `None`: never.
+    pub fn attend_after(&mut self, key: Key, wait: Option<Duration>) {
+        let at = wait.map_or(0, |wait| {
+            let tenths = self.started.elapsed().saturating_add(wait).as_millis().div_ceil(TENTH.as_millis());
+            u32::try_from(tenths).unwrap_or(u32::MAX).max(1)
+        });
+        if let Some(conn) = self.table.get(key) {
+            conn.attend_by = at;
+        }
+        self.schedule(key);
     }
 
     /// Reads on from a client that was paused.

@@ -70,7 +70,7 @@ pub fn on_wheel<H: Host>(host: &mut H, key: Key, now: Instant) {
 /// Does what is due. Requests ask for it as well, so that none is answered by a session whose time
 /// is over and which the wheel has not come to yet.
 pub fn on_deadline<H: Host>(host: &mut H, key: Key, now: Instant) {
-    let timeout = host.engine().settings.ping_timeout;
+    let (timeout, start) = (host.engine().settings.ping_timeout, host.engine().started);
     let Some(conn) = host.engine().table.get(key) else {
         return;
     };
@@ -84,6 +84,13 @@ pub fn on_deadline<H: Host>(host: &mut H, key: Key, now: Instant) {
         Phase::Closing { .. } | Phase::Probe { .. } => return host.engine().schedule(key),
         Phase::Open => {}
     }
+    if conn.attend_at(start).is_some_and(|at| at <= now) {
+        conn.attend_by = 0;
+        host.attend(key);
+    }
+    let Some(conn) = host.engine().table.get(key).filter(|conn| !conn.is_closing()) else {
+        return;
+    };
     if conn.connect_by.is_some_and(|deadline| deadline <= now) {
         host.close(key, close_code::POLICY, "handshake timeout");
         return;

@@ -1,6 +1,6 @@
 //! Connections as rows of a table: a small plain struct each, no task, timer, channel or buffer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 use super::http::Mark;
 use super::outbox::Outbox;
 use super::sid::Secret;
+
+/// Unit of [`Conn::attend_by`]: in 32 bits more than thirteen years.
+pub(super) const TENTH: Duration = Duration::from_millis(100);
 
 /// Index of a connection in the table.
 pub type Slot = u32;
@@ -49,6 +52,8 @@ pub struct Conn<S> {
     pub ping_sent: bool,
     /// When the connection is closed if its client has not entered a namespace by then.
     pub connect_by: Option<Instant>,
+    /// When the host wants to be asked about it, in [`TENTH`]s from the engine's start; 0: never.
+    pub(super) attend_by: u32,
     /// When the wheel will hand this connection out.
     pub wake_at: Option<Instant>,
     /// Why nothing more is read from the client just now.
@@ -80,6 +85,7 @@ impl<S> Conn<S> {
             heartbeat: None,
             ping_sent: false,
             connect_by: None,
+            attend_by: 0,
             wake_at: None,
             pause: Pause::No,
             ended: false,
@@ -89,12 +95,20 @@ impl<S> Conn<S> {
         }
     }
 
-    /// The next moment at which something is to be done without the client's doing.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// The next moment at which something is to be done without the client's doing; the engine began
+    /// at `start`.
+    pub fn deadline(&self, start: Instant) -> Option<Instant> {
         match &self.phase {
-            Phase::Open => [self.heartbeat, self.connect_by].into_iter().flatten().min(),
+            Phase::Open => {
+                [self.heartbeat, self.connect_by, self.attend_at(start)].into_iter().flatten().min()
+            }
             Phase::Probe { deadline, .. } | Phase::Closing { deadline } => Some(*deadline),
         }
+    }
+
+    /// When the host wants to be asked about it.
+    pub(super) fn attend_at(&self, start: Instant) -> Option<Instant> {
+        (self.attend_by > 0).then(|| start + TENTH * self.attend_by)
     }
 
     /// Ends a pause and answers what it was. A pong may wait behind it, so one that is overdue gets

@@ -25,6 +25,8 @@ pub enum Command<'a> {
     GetMessages(GetMessages<'a>),
     /// Tell the others that this user is typing.
     Typing(Cow<'a, str>),
+    /// Stay for as long as this token lasts.
+    AuthRefresh(Cow<'a, str>),
 }
 
 /// `send_message`
@@ -67,6 +69,12 @@ struct RoomOnly<'a> {
     room_id: Cow<'a, str>,
 }
 
+#[derive(Deserialize)]
+struct TokenOnly<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
+
 /// Name and first argument of an event, neither looked into.
 #[derive(Debug)]
 pub struct Event<'a> {
@@ -104,6 +112,10 @@ impl<'a> Event<'a> {
                     })?;
                 Ok(Command::GetMessages(get))
             }
+            "auth_refresh" => match serde_json::from_str::<Object<TokenOnly<'_>>>(argument) {
+                Ok(Object(TokenOnly { token })) => Ok(Command::AuthRefresh(token)),
+                Err(_) => Err(required("token is required, as a string")),
+            },
             other => {
                 let name: String = other.chars().take(64).collect();
                 Err(Refusal::new(Code::UnknownEvent, format!("Unknown event: {name}")))

@@ -22,6 +22,8 @@ pub mod close_code {
     pub const POLICY: u16 = 1008;
     /// A message over the size limit.
     pub const TOO_BIG: u16 = 1009;
+    /// The client is no longer believed to be who it was: of the range for private use (RFC 6455 §7.4.2).
+    pub const NOT_BELIEVED: u16 = 4401;
     /// The client reads too slowly; come back.
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::answers::index_failed;
 use super::core::{Core, Standing};
-use super::deliver;
 use super::hub::Doing;
 use super::session::HistoryRead;
 use super::uplink::Asker;
+use super::{deliver, expiry};
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::engine::Host;
@@ -29,6 +29,7 @@ pub fn run(core: &mut Core, key: Key, event: &Event<'_>, ack: Option<u64>) {
         Command::LeaveRoom(room) => leave_room(core, key, &room, ack),
         Command::GetMessages(get) => get_messages(core, key, &get, ack),
         Command::Typing(room) => typing(core, key, &room, ack),
+        Command::AuthRefresh(token) => expiry::refresh(core, key, &token, ack),
     });
     if let Err(refusal) = done {
         refuse(core, key, ack, &refusal);

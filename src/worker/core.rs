@@ -15,6 +15,7 @@ use super::address::{Addresses, Held};
 use super::brake::Brake;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
+use super::expiry::{self, Expires};
 use super::hub::Hub;
 use super::ids;
 use super::names::Names;
@@ -119,6 +120,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Messages refused because too much was unanswered.
     pub overloaded: u64,
+    /// Connections closed because their token had come to its end.
+    pub tokens_expired: u64,
 }
 
 /// What the chat keeps with a connection.
@@ -126,6 +129,8 @@ pub struct Counters {
 pub struct Client {
     /// How far it has come.
     pub standing: Standing,
+    /// When its token ends.
+    pub expires: Expires,
     /// Messages sent to the storage writer and not answered.
     pub unanswered: u16,
     /// The handshake was made by the JavaScript client, for certain.
@@ -217,6 +222,10 @@ impl Host for Core {
 
     fn left(&mut self, key: Key, _: u8) {
         session::leave(self, key);
+    }
+
+    fn attend(&mut self, key: Key) {
+        expiry::attend(self, key);
     }
 
     fn upgraded(&mut self, key: Key, probe: Client) {

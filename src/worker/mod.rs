@@ -4,7 +4,7 @@
 //! Socket.IO's requests to the [engine](crate::engine), or by the [`relay`] to the worker that has the
 //! session. Of what clients say [`session`] and [`commands`] are told, [`entry`] lets them into the
 //! chat, [`recovery`] tells those who come back what they missed, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
-//! published, the [`hub`] names the sockets.
+//! published, the [`hub`] names the sockets. When a token ends, [`expiry`] ends its socket's stay.
 //!
 //! A worker writes no file and assigns no `seq`.
 
@@ -20,6 +20,7 @@ mod cors;
 mod deliver;
 mod drain;
 mod entry;
+mod expiry;
 mod history;
 mod http;
 mod hub;

@@ -43,6 +43,13 @@ pub struct Replay {
     held_bytes: usize,
 }
 
+impl Replay {
+    /// The client has been told that it is let in.
+    pub fn is_answered(&self) -> bool {
+        self.answered
+    }
+}
+
 /// Ends the connection that a client on its way in had before, if it is on this worker and still
 /// there: it is dead, or its client would not be here.
 pub fn replace_earlier(core: &mut Core, key: Key) {

@@ -76,6 +76,7 @@ impl Second {
             "ping_timeouts_total": core.engine.counters.ping_timeouts,
             "violations_total": core.engine.counters.violations,
             "overloaded_total": counters.overloaded,
+            "tokens_expired_total": counters.tokens_expired,
             "searches": searches.under_way(),
             "searches_total": searches.counts().begun.load(Ordering::Relaxed),
             "searches_given_up_total": searches.counts().given_up.load(Ordering::Relaxed),

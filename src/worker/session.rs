@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::core::{Core, Presented, Standing};
 use super::token::{Known, Pass, unix_now};
 use super::uplink::Asker;
-use super::{commands, entry, recovery};
+use super::{commands, entry, expiry, recovery};
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Host, Message, PARSE_ERROR, socketio};
 use crate::link::frame::{Outcome, Purpose, ToWriter};
@@ -71,6 +71,7 @@ pub fn leave(core: &mut Core, key: Key) {
     if let Some(conn) = core.engine.table.get(key) {
         conn.state.standing = Standing::default();
     }
+    expiry::begin(core, key, Pass { expires: Pass::NEVER });
 }
 
 #[derive(Deserialize)]
@@ -187,7 +188,13 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
         core.engine.resume_reading(key);
     } else {
         entry::begin(core, key, number, name);
+        expiry::begin(core, key, pass);
     }
+}
+
+/// Whom a token shows, if it is good at this moment.
+pub fn believed(core: &Core, token: &str) -> Option<Known> {
+    core.tokens.check(token).map(Known::from)
 }
 
 /// Tells a client that it is not let in; it may try again.

@@ -3,9 +3,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { client, connect, connected, refusal, workerOf } from "./lib/clients.mjs";
+import { ask, client, connect, connectOn, connected, refusal, say, workerOf } from "./lib/clients.mjs";
+import { claimsOf, sign } from "./lib/jwt.mjs";
 import { call, newUsers, ok } from "./lib/rest.mjs";
-import { Server } from "./lib/server.mjs";
+import { SECRET, Server } from "./lib/server.mjs";
 import { until } from "./lib/wait.mjs";
 
 const REFUSED = "Authentication error";
@@ -107,6 +108,147 @@ describe("a ticket that nobody uses", () => {
     const made = Date.now();
     await until("its time is over", () => Date.now() - made > 1_000);
     assert.equal((await refusal(server, { auth: { ticket } })).message, REFUSED);
+    await server.stop();
+  });
+});
+
+function watch(socket) {
+  Object.assign(socket, { ends: [], errors: [], heard: [], warnings: [] });
+  socket.on("disconnect", (reason) => socket.ends.push(reason));
+  socket.on("error", (error) => socket.errors.push(error));
+  socket.on("message", (message) => socket.heard.push(message));
+  socket.on("auth_expiring", (warning) => socket.warnings.push(warning));
+}
+
+// A connected client that collects what it is told, and how it ended: the reasons of `disconnect`.
+async function stayer(server, user, options = {}) {
+  const socket = client(server, { auth: { token: user.token }, ...options });
+  watch(socket);
+  await connected(socket);
+  return socket;
+}
+
+// The same on that worker.
+async function stayerOn(server, worker, user) {
+  const socket = await connectOn(server, worker, user);
+  socket.ends = [];
+  socket.on("disconnect", (reason) => socket.ends.push(reason));
+  return socket;
+}
+
+function isEnded(socket, code) {
+  return until(`it is ended with ${code}`, () => {
+    if (!socket.ends.length) return false;
+    assert.deepEqual(socket.ends, ["io server disconnect"]);
+    assert.deepEqual(socket.errors.map((error) => error.code), [code]);
+    return true;
+  });
+}
+
+// Every worker's answer to a call, told apart by trying until each has answered.
+async function onEveryWorker(server, token) {
+  const statuses = new Set();
+  for (let call_ = 0; call_ < 40; call_++) statuses.add((await call(server, "GET", "/api/chatrooms", { token })).status);
+  return [...statuses];
+}
+
+describe("a token that ends", () => {
+  const SHORT = 'token_ttl = "10s"\nexpiry_warning = "8s"\n';
+  let server;
+  before(async () => {
+    server = await Server.start({ auth: SHORT });
+  });
+  after(() => server.stop());
+  const fresh = async () => {
+    const { username, password } = { username: `user${Math.random()}`, password: "password" };
+    await ok(server, "POST", "/api/auth/signup", undefined, { username, password });
+    return { login: () => ok(server, "POST", "/api/auth/login", undefined, { username, password }) };
+  };
+  const ends = (token) => new Date(claimsOf(token).exp * 1000).toISOString();
+
+  for (const [way, transports] of Object.entries({ WebSocket: ["websocket"], polling: ["polling"] }))
+    it(`is announced, and ends its socket, over ${way}`, async () => {
+      const user = await (await fresh()).login();
+      const socket = await stayer(server, user, { transports });
+      await until("the warning", () => socket.warnings.length);
+      await isEnded(socket, "TOKEN_EXPIRED");
+      assert.deepEqual(socket.warnings, [{ expiresAt: ends(user.token) }]);
+      assert.ok(Date.now() >= claimsOf(user.token).exp * 1000, "ended no earlier than said");
+      assert.equal((await refusal(server, { auth: { token: user.token } })).message, REFUSED);
+    });
+
+  it("is announced at once enough to one with less than the warning's time left", async () => {
+    const user = await (await fresh()).login();
+    const claims = claimsOf(user.token);
+    const now = Math.floor(Date.now() / 1000);
+    const token = sign({ ...claims, exp: now + 5 }, SECRET);
+    const socket = await stayer(server, { ...user, token });
+    await isEnded(socket, "TOKEN_EXPIRED");
+    assert.deepEqual(socket.warnings, [{ expiresAt: ends(token) }]);
+  });
+
+  it("is replaced in place, again and again, and nothing is lost meanwhile", async () => {
+    const account = await fresh();
+    let user = await account.login();
+    const socket = await stayer(server, user);
+    const { roomId } = await ok(server, "POST", "/api/chatrooms", user.token, { name: "room" });
+    const { id } = socket;
+    for (let round = 0; round < 3; round++) {
+      await until("another warning", () => socket.warnings.length > round);
+      const old = user;
+      user = await account.login();
+      assert.deepEqual(await ask(socket, "auth_refresh", { token: user.token }), { ok: true, expiresAt: ends(user.token) });
+      await until("the old token's end is over", () => Date.now() > claimsOf(old.token).exp * 1000 + 500);
+      await say(socket, roomId, `round ${round}`);
+    }
+    assert.deepEqual([socket.id, socket.ends, socket.errors], [id, [], []]);
+    await isEnded(socket, "TOKEN_EXPIRED");
+    assert.deepEqual(socket.heard.map((m) => m.content), ["round 0", "round 1", "round 2"]);
+  });
+
+  it("is replaced by nothing that is no good token of the same user", async () => {
+    const [login, other] = [await (await fresh()).login(), await (await fresh()).login()];
+    const claims = { ...claimsOf(login.token), exp: claimsOf(login.token).exp + 3_600 };
+    const user = { ...login, token: sign(claims, SECRET) };
+    const long = sign({ ...claimsOf(other.token), exp: claims.exp }, SECRET);
+    const socket = await stayer(server, user);
+    const bad = {
+      UNAUTHORIZED: ["", "x", `${user.token}x`, sign({ ...claims, exp: claims.iat - 1 }, SECRET), sign(claims, "another secret of good length, 32+"),
+        (await ok(server, "POST", "/api/auth/ticket", user.token)).ticket],
+      FORBIDDEN: [long],
+      INVALID_REQUEST: [undefined, null, 5, {}],
+    };
+    for (const [code, tokens] of Object.entries(bad)) for (const token of tokens) {
+      const ack = await ask(socket, "auth_refresh", { token });
+      assert.deepEqual([ack.ok, ack.code, typeof ack.message], [false, code, "string"], String(token));
+    }
+    socket.emit("auth_refresh", { token: "x" });
+    await until("the error event", () => socket.errors.length === 1);
+    assert.equal(socket.errors.pop().code, "UNAUTHORIZED");
+    assert.equal((await ask(socket, "auth_refresh")).code, "INVALID_REQUEST");
+    assert.deepEqual(socket.ends, []);
+    socket.disconnect();
+  });
+
+  it("is the end of a socket that came by its ticket as well", async () => {
+    const user = await (await fresh()).login();
+    const socket = await stayer(server, user, { auth: { ticket: await ticketFor(server, user) } });
+    await isEnded(socket, "TOKEN_EXPIRED");
+    assert.deepEqual(socket.warnings, [{ expiresAt: ends(user.token) }]);
+    await until("it is counted", () => server.processes("worker").some((p) => p.report.tokens_expired_total > 0));
+  });
+});
+
+describe("a name in open mode", () => {
+  it("has no end, and may take one", async () => {
+    const server = await Server.start({ auth: 'mode = "open"\ntoken_ttl = "8s"\n' });
+    const [alice] = await newUsers(server, "alice", 1);
+    const socket = await stayer(server, alice, { auth: {}, query: { username: alice.username } });
+    await until("a token would have ended", () => Date.now() > claimsOf(alice.token).exp * 1000 + 1_000);
+    assert.deepEqual(socket.ends, []);
+    const login = await ok(server, "POST", "/api/auth/login", undefined, { username: alice.username, password: "password" });
+    assert.equal((await ask(socket, "auth_refresh", { token: login.token })).ok, true);
+    await isEnded(socket, "TOKEN_EXPIRED");
     await server.stop();
   });
 });

@@ -140,6 +140,7 @@ fn shape(status: &Value) -> Value {
             "pingTimeouts": total("ping_timeouts_total"),
             "protocolViolations": total("violations_total"),
             "overloaded": total("overloaded_total"),
+            "tokensExpired": total("tokens_expired_total"),
             "searches": total("searches_total"),
             "searchesGivenUp": total("searches_given_up_total"),
             "restarts": total("restarts"),
