@@ -2,7 +2,9 @@
 
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent};
 use minitalk::link::codec::{decode, encode, split};
-use minitalk::link::frame::{Change, FromWriter, Message, NewRoom, NewUser, Outcome, Position, ToWriter};
+use minitalk::link::frame::{
+    Change, FromWriter, Message, NewPassword, NewRoom, NewUser, Outcome, Position, Purpose, Ticket, ToWriter,
+};
 use proptest::prelude::*;
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -21,6 +23,11 @@ fn changes() -> impl Strategy<Value = Change> {
         }),
         (".*", any::<u64>()).prop_map(|(room_id, user)| Change::Join { room_id, user }),
         (".*", any::<u64>()).prop_map(|(room_id, user)| Change::Leave { room_id, user }),
+        any::<(u64, u32)>().prop_map(|(user, generation)| Change::Revoke { user, generation }),
+        (any::<(u64, u32)>(), ".*", ".*").prop_map(|((user, generation), replaces, password)| {
+            let password = NewPassword { user, replaces, password };
+            Change::ChangePassword { password, generation }
+        }),
     ]
 }
 
@@ -48,6 +55,8 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         prop::collection::vec(user, 0..5).prop_map(Outcome::Users),
         prop::collection::vec(room, 0..5).prop_map(Outcome::Rooms),
         Just(Outcome::Ok),
+        any::<u32>().prop_map(|generation| Outcome::Revoked { generation }),
+        any::<(u64, Vec<u8>)>().prop_map(|(user, payload)| Outcome::Ticket { user, payload }),
     ]
 }
 
@@ -58,9 +67,11 @@ proptest! {
         texts: [String; 3],
         client_id: Option<String>,
         known: Option<(u64, u64)>,
+        ticket: (u128, Vec<u8>),
         change in changes(),
     ) {
-        let [count, user, instance, _] = numbers;
+        let [count, user, instance, ttl_ms] = numbers;
+        let (id, payload) = ticket;
         let [sender, room_id, content] = &texts;
         let known = known.map(|(seq, rev)| Position { seq, rev });
         let said = [
@@ -69,6 +80,11 @@ proptest! {
             ToWriter::Change { count, change },
             ToWriter::Sync { count },
             ToWriter::Typing { room_id, user, username: sender },
+            ToWriter::IssueTicket {
+                count,
+                ticket: Ticket { id, purpose: Purpose::Challenge, user, payload, ttl_ms },
+            },
+            ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id },
         ];
         let mut bytes = Vec::new();
         for frame in &said {
@@ -101,6 +117,7 @@ proptest! {
             FromWriter::Typing { room_id, user: count, username: fields },
             FromWriter::Done { count, outcome },
             FromWriter::Refused { count, refusal: Refusal::overloaded() },
+            FromWriter::Revoked,
         ];
         for frame in &said {
             let mut bytes = Vec::new();

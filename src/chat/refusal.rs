@@ -57,6 +57,8 @@ pub enum Code {
     Internal,
     /// The token of this socket has come to its end.
     TokenExpired,
+    /// All tokens of this socket's user were ended.
+    LoggedOut,
 }
 
 impl Code {
@@ -89,6 +91,7 @@ impl Code {
             Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Code::Internal => "INTERNAL",
             Code::TokenExpired => "TOKEN_EXPIRED",
+            Code::LoggedOut => "LOGGED_OUT",
         }
     }
 }

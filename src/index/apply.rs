@@ -30,7 +30,7 @@ impl Store {
         if self.fact("users_deleted")? < deletions.users {
             // Without a condition SQLite frees the pages and reads no rows.
             self.connection.execute_batch(
-                "DELETE FROM users; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
+                "DELETE FROM users; DELETE FROM revocations; DELETE FROM rooms; DELETE FROM memberships; DELETE FROM members;
                  DELETE FROM room_counts; DELETE FROM departures;",
             )?;
             self.set_fact("users_deleted", deletions.users)?;
@@ -76,12 +76,23 @@ impl Store {
                 let values = params![record.user_id, username, password, nickname, profile_image, record.at];
                 self.connection.prepare_cached(sql)?.execute(values)?
             }
-            UserChange::Password(text) => {
+            UserChange::Password { text, .. } => {
                 let sql = "UPDATE users SET password = ?2 WHERE number = ?1";
                 self.connection.prepare_cached(sql)?.execute(params![record.user_id, password::pack(text)])?
             }
+            UserChange::Revoked { .. } => usize::from(self.user(record.user_id)?.is_some()),
         };
+        if let (1, Some(generation)) = (done, record.change.generation()) {
+            self.revoke(record, generation)?;
+        }
         Ok(done == 1)
+    }
+
+    fn revoke(&self, record: &UserRecord, generation: u32) -> Result<(), IndexError> {
+        let sql = "INSERT OR REPLACE INTO revocations (user, generation, at_ms, rev) VALUES (?1, ?2, ?3, ?4)";
+        let values = params![record.user_id, generation, record.at, record.rev];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
     }
 
     /// Applies a record of `chatrooms.jsonl`. Records of rooms that are not there, and of members that

@@ -29,7 +29,7 @@ pub mod search;
 pub mod sort;
 pub mod store;
 
-pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, RoomIds, RoomInfo, User};
+pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, Revocation, RoomIds, RoomInfo, User};
 pub use schema::directory;
 
 /// Why the index could not be read or written.

@@ -37,6 +37,19 @@ pub struct User {
     pub profile_image: Option<String>,
     /// Unix time in milliseconds.
     pub created_at_ms: i64,
+    /// [`Revocation::generation`]
+    pub generation: u32,
+}
+
+/// Which of a user's tokens are good no more; the default: all are good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revocation {
+    /// Tokens of this generation are good; those before are not.
+    pub generation: u32,
+    /// When the latest one began, as Unix time in milliseconds.
+    pub at_ms: i64,
+    /// The record of `users.jsonl` that says so.
+    pub rev: u64,
 }
 
 /// Which part of a list is asked for.
@@ -142,6 +155,34 @@ impl Reader {
         self.ask(|index| {
             let sql = format!("{USER} WHERE number = ?1");
             index.prepare_cached(&sql)?.query_row([number], user).optional()
+        })
+    }
+
+    /// Which of a user's tokens are good no more.
+    pub fn revocation(&self, user: UserId) -> Result<Revocation, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT generation, at_ms, rev FROM revocations WHERE user = ?1";
+            let row = |row: &Row<'_>| {
+                Ok(Revocation { generation: row.get(0)?, at_ms: row.get(1)?, rev: row.get(2)? })
+            };
+            Ok(index.prepare_cached(sql)?.query_row([user], row).optional()?.unwrap_or_default())
+        })
+    }
+
+    /// Users whose latest revocation is behind record `rev`, in order, each with its record.
+    pub fn revoked_after(&self, rev: u64, limit: usize) -> Result<Vec<(UserId, u64)>, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT user, rev FROM revocations WHERE rev > ?1 ORDER BY rev LIMIT ?2";
+            let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            index.prepare_cached(sql)?.query_map(params![rev, rows(limit)], row)?.collect()
+        })
+    }
+
+    /// The record of the latest revocation of all; 0: there was none.
+    pub fn last_revocation(&self) -> Result<u64, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT coalesce(max(rev), 0) FROM revocations";
+            index.prepare_cached(sql)?.query_row([], |row| row.get(0))
         })
     }
 
@@ -271,7 +312,9 @@ fn file_id(data_dir: &Path) -> Option<FileId> {
 }
 
 /// What [`user`] reads.
-const USER: &str = "SELECT number, username, password, nickname, profile_image, created_ms FROM users";
+const USER: &str = "SELECT number, username, password, nickname, profile_image, created_ms,
+  coalesce(revocations.generation, 0)
+  FROM users LEFT JOIN revocations ON revocations.user = users.number";
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
@@ -281,6 +324,7 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         nickname: row.get(3)?,
         profile_image: row.get(4)?,
         created_at_ms: row.get(5)?,
+        generation: row.get(6)?,
     })
 }
 

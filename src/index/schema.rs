@@ -13,6 +13,9 @@
 //! but for those that could not be read to their end (not `whole`). `times` has, for every so many
 //! messages, the latest time up to there.
 //!
+//! `revocations` has those users some of whose tokens are good no more, each with the latest record that
+//! said so: few of all users, so that every call can ask.
+//!
 //! `departures` has the memberships that ended, the latest ones: from behind which message up to which
 //! one they lasted. With that, what was due to somebody who comes back after a while can be told.
 
@@ -23,7 +26,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::IndexError;
 
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// `password` is what [`super::password`] makes of it. Times, in Unix milliseconds, end in `_ms`.
 pub const TABLES: &str = "
@@ -34,6 +37,12 @@ CREATE TABLE users (
   created_ms INTEGER NOT NULL,
   nickname TEXT,
   profile_image TEXT
+);
+CREATE TABLE revocations (
+  user INTEGER PRIMARY KEY,
+  generation INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  rev INTEGER NOT NULL UNIQUE
 );
 CREATE TABLE rooms (
   key INTEGER PRIMARY KEY,

@@ -317,6 +317,13 @@ impl Store {
         Ok(self.connection.prepare_cached(sql)?.exists(params![user, room])?)
     }
 
+    /// The generation of a user's tokens that is good.
+    pub fn generation(&self, number: UserId) -> Result<u32, IndexError> {
+        let sql = "SELECT generation FROM revocations WHERE user = ?1";
+        let found = self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        Ok(found.unwrap_or(0))
+    }
+
     /// The text of a user's password hash; `None`: there is no such user, `Some(None)`: there is no hash.
     pub fn password(&self, number: UserId) -> Result<Option<Option<String>>, IndexError> {
         let sql = "SELECT password FROM users WHERE number = ?1";

@@ -92,8 +92,10 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
             UserChange::Created(_) if record.user_id <= last => {
                 format!("user number {} behind {last}", record.user_id)
             }
-            UserChange::Password(_) if record.user_id > last || record.user_id == 0 => {
-                format!("a password of user {}, who is not there", record.user_id)
+            UserChange::Password { .. } | UserChange::Revoked { .. }
+                if record.user_id > last || record.user_id == 0 =>
+            {
+                format!("a change of user {}, who is not there", record.user_id)
             }
             _ => {
                 created += u64::from(record.user_id > last);

@@ -202,6 +202,20 @@ pub enum Change {
     },
     /// Put other hashes of the same passwords in place of outdated ones.
     SetPasswords(Vec<NewPassword>),
+    /// End all tokens that a user has.
+    Revoke {
+        /// Whose.
+        user: UserId,
+        /// The generation of the token that they came with; if another is good by now, nothing is done.
+        generation: u32,
+    },
+    /// Give a user another password, and end all tokens.
+    ChangePassword {
+        /// The hash that is stored and the one that is to be.
+        password: NewPassword,
+        /// As in `Revoke`.
+        generation: u32,
+    },
 }
 
 impl Change {
@@ -313,6 +327,8 @@ pub enum FromWriter<'a> {
         /// Where the published orders stand.
         position: Position,
     },
+    /// Tokens of some users are good no more; whose, the index shows.
+    Revoked,
 }
 
 /// One durable message.
@@ -362,5 +378,10 @@ pub enum Outcome {
         user: UserId,
         /// [`Ticket::payload`].
         payload: Vec<u8>,
+    },
+    /// The user's earlier tokens are good no more.
+    Revoked {
+        /// The generation that is.
+        generation: u32,
     },
 }

@@ -6,8 +6,8 @@
 //! needs, so nothing is kept for clients that are away: any worker of any later start with the same
 //! secret reads them.
 //!
-//! - pid: `USER.START.NONCE.SEAL`, hexadecimal: the user's number, the last message published before
-//!   the session began, 16 random digits, and the first 32 digits of the seal.
+//! - pid: `USER.GENERATION.START.NONCE.SEAL`, hexadecimal: the user's number and generation of tokens, the
+//!   last message published before the session began, 16 random digits, and the first 32 digits of the seal.
 //! - offset: `SEQ.SEAL`, hexadecimal, with 12 digits of seal: it only keeps accidents out, since who is
 //!   in a room may read all of it anyway. It depends on the message alone, so that it is made once and
 //!   not for each recipient.
@@ -29,11 +29,20 @@ const PID_SEAL: usize = 16;
 /// Bytes of a seal in an offset.
 const OFFSET_SEAL: usize = 6;
 
+/// Whose a session is: nobody goes on with one that began before all tokens of its user were ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: UserId,
+    /// The generation of the user's tokens that is good.
+    pub generation: u32,
+}
+
 /// A session that may be gone on with, as its pid names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose it is.
-    pub user: UserId,
+    pub owner: Owner,
     /// The last message published before it began.
     pub start: u64,
     /// Tells it from the user's other sessions.
@@ -57,8 +66,8 @@ impl Seals {
 
     /// The pid of a session.
     pub fn pid(&self, session: &Session) -> String {
-        let Session { user, start, nonce } = session;
-        let mut text = format!("{user:x}.{start:x}.{nonce:016x}");
+        let Session { owner: Owner { user, generation }, start, nonce } = session;
+        let mut text = format!("{user:x}.{generation:x}.{start:x}.{nonce:016x}");
         let seal = u128::from_be_bytes(first(&seal(&self.pid, text.as_bytes())));
         // Writing to a string does not fail.
         let _ = write!(text, ".{seal:032x}");
@@ -69,7 +78,9 @@ impl Seals {
     pub fn read_pid(&self, pid: &str) -> Option<Session> {
         let mut parts =
             opened::<PID_SEAL>(&self.pid, pid)?.split('.').map(|part| u64::from_str_radix(part, 16).ok());
-        Some(Session { user: parts.next()??, start: parts.next()??, nonce: parts.next()?? })
+        let (user, generation) = (parts.next()??, u32::try_from(parts.next()??).ok()?);
+        let (start, nonce) = (parts.next()??, parts.next()??);
+        Some(Session { owner: Owner { user, generation }, start, nonce })
     }
 
     /// Appends the offset of a message.
@@ -131,9 +142,9 @@ mod tests {
 
     #[test]
     fn a_later_start_with_the_same_secret_reads_them_and_another_does_not() {
-        let session = Session { user: 7, start: 9, nonce: 3 };
+        let session = Session { owner: Owner { user: 7, generation: 11 }, start: 9, nonce: 3 };
         let (pid, at) = (Seals::new("s").pid(&session), offset(&Seals::new("s"), 255));
-        assert!(pid.starts_with("7.9.0000000000000003."), "{pid}");
+        assert!(pid.starts_with("7.b.9.0000000000000003."), "{pid}");
         assert!(at.starts_with("ff.") && at.len() == 15, "{at}");
         assert_eq!(
             (Seals::new("s").read_pid(&pid), Seals::new("s").read_offset(&at)),
@@ -145,9 +156,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_round_trip(user: u64, start: u64, nonce: u64) {
+        fn they_round_trip(user: u64, generation: u32, start: u64, nonce: u64) {
             let seals = Seals::new("secret");
-            let session = Session { user, start, nonce };
+            let session = Session { owner: Owner { user, generation }, start, nonce };
             prop_assert_eq!(seals.read_pid(&seals.pid(&session)), Some(session));
             prop_assert_eq!(seals.read_offset(&offset(&seals, start)), Some(start));
         }
@@ -155,7 +166,7 @@ mod tests {
         #[test]
         fn no_changed_one_is_read(at in 0..80usize, byte in 0x20..0x7fu8) {
             let seals = Seals::new("secret");
-            for good in [seals.pid(&Session { user: 1, start: 2, nonce: 3 }), offset(&seals, 77)] {
+            for good in [seals.pid(&Session { owner: Owner { user: 1, generation: 0 }, start: 2, nonce: 3 }), offset(&seals, 77)] {
                 let mut bad = good.clone().into_bytes();
                 let at = at % bad.len();
                 bad[at] = byte;

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::uplink::Asker;
-use super::{commands, deliver, session};
+use super::{commands, deliver, revoked, session};
 use crate::chat::{Code, Refusal, UserId};
 use crate::engine::Host;
 use crate::index::IndexError;
@@ -27,6 +27,7 @@ pub fn drain(core: &mut Core) -> bool {
             break;
         }
     }
+    revoked::follow_sign(core);
     deliver::hand_out_due(core);
     more
 }
@@ -60,6 +61,8 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
         FromWriter::Welcome { position } => {
             core.uplink.welcome(position);
             core.addresses.introduce();
+            // While the link was down there may have been a sign.
+            core.revoked_sign = true;
         }
         FromWriter::Visitors(news) => core.addresses.hear(news),
         FromWriter::Login(login) => core.brake.hear(&login),
@@ -84,6 +87,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             let_go(core, close_code::GOING_AWAY, "connect again", |_| true);
             core.uplink.position = position;
         }
+        FromWriter::Revoked => core.revoked_sign = true,
         FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {

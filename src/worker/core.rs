@@ -95,6 +95,10 @@ pub struct Core {
     pub uplink: Uplink,
     /// Short look-ups.
     pub index: Reader,
+    /// The latest record of a revocation that was acted on; there was no socket before it.
+    pub revoked_upto: u64,
+    /// There may be more of them.
+    pub revoked_sign: bool,
     /// Users who called lately.
     pub names: Names,
     /// Clients on their way into the chat.
@@ -122,6 +126,8 @@ pub struct Counters {
     pub overloaded: u64,
     /// Connections closed because their token had come to its end.
     pub tokens_expired: u64,
+    /// Connections closed because their user was logged out everywhere.
+    pub logged_out: u64,
 }
 
 /// What the chat keeps with a connection.
@@ -268,5 +274,17 @@ impl Core {
     /// Microseconds since the worker started.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::table::Conn;
+
+    #[test]
+    fn an_idle_connection_is_a_small_row() {
+        assert!(size_of::<Client>() <= 32, "{}", size_of::<Client>());
+        assert!(size_of::<Conn<Client>>() <= 272, "{}", size_of::<Conn<Client>>());
     }
 }

@@ -4,7 +4,8 @@
 //! Socket.IO's requests to the [engine](crate::engine), or by the [`relay`] to the worker that has the
 //! session. Of what clients say [`session`] and [`commands`] are told, [`entry`] lets them into the
 //! chat, [`recovery`] tells those who come back what they missed, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
-//! published, the [`hub`] names the sockets. When a token ends, [`expiry`] ends its socket's stay.
+//! published, the [`hub`] names the sockets. When a token ends, [`expiry`] ends its socket's stay;
+//! when all of a user's do before their time, [`revoked`] does.
 //!
 //! A worker writes no file and assigns no `seq`.
 
@@ -32,6 +33,7 @@ mod reader;
 mod recovery;
 mod relay;
 mod report;
+mod revoked;
 mod search;
 mod session;
 mod token;
@@ -100,6 +102,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     let wake = Arc::new(Notify::new());
     let addresses = Arc::new(address::Addresses::new(&config, worker, wake.clone()));
     let brake = Arc::new(brake::Brake::new(&config.limits, worker, wake.clone()));
+    let index = Reader::open(&config.data_dir)?;
     let core = Core {
         config: config.clone(),
         tokens: tokens.clone(),
@@ -118,7 +121,9 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         })?,
         hub: hub::Hub::default(),
         uplink: uplink::Uplink::new(run_dir.clone(), worker, ids::instance(), now),
-        index: Reader::open(&config.data_dir)?,
+        revoked_upto: index.last_revocation()?,
+        revoked_sign: false,
+        index,
         names: names::Names::default(),
         entries: entry::Entries::default(),
         history: Vec::new(),

@@ -23,13 +23,15 @@ use crate::index::ReadError;
 use crate::index::missed::{Absence, Log, Missed, Piece};
 use crate::wire::events;
 use crate::wire::frame::close_code;
-use crate::wire::recovery::{Seals, Session};
+use crate::wire::recovery::{Owner, Seals, Session};
 use crate::wire::socketio::write;
 
 pub use wish::{Asked, Wish, wish};
 
 /// A client that is being told what it missed.
 pub struct Replay {
+    /// Whose it is.
+    owner: Owner,
     /// The session it goes on with; `None`: it comes with `since` alone.
     session: Option<Session>,
     /// What is still to be told.
@@ -60,7 +62,7 @@ pub fn replace_earlier(core: &mut Core, key: Key) {
     let Some(session) = session else {
         return;
     };
-    for slot in core.hub.slots_of(session.user).to_vec() {
+    for slot in core.hub.slots_of(session.owner.user).to_vec() {
         let Some(key) = core.engine.table.key(slot) else {
             continue;
         };
@@ -85,29 +87,36 @@ pub fn enter(core: &mut Core, key: Key, user: UserId) {
     let Standing::Coming(hello) = &mut conn.state.standing else {
         return;
     };
-    let Wish { session, from, offsets } = std::mem::take(&mut hello.wish);
+    let Wish { owner, session, from, offsets } = std::mem::take(&mut hello.wish);
     conn.state.offsets = offsets;
     match from {
         Some(from) if from < position.seq => {
             let absence = Absence { user, after: from, upto: position.seq, rev: position.rev };
-            let replay =
-                Replay { session, absence, missed: None, answered: false, held: Vec::new(), held_bytes: 0 };
+            let replay = Replay {
+                owner,
+                session,
+                absence,
+                missed: None,
+                answered: false,
+                held: Vec::new(),
+                held_bytes: 0,
+            };
             conn.state.standing = Standing::Replaying(Box::new(replay));
             core.replays.push(key);
         }
         // The log ends before what the client has heard: it is not the one that it heard.
-        Some(from) if from > position.seq => connected(core, key, user, None, None),
-        _ => connected(core, key, user, session, None),
+        Some(from) if from > position.seq => connected(core, key, owner, None, None),
+        _ => connected(core, key, owner, session, None),
     }
 }
 
 /// Answers CONNECT; the client goes on with a session or begins one, and is live.
-fn connected(core: &mut Core, key: Key, user: UserId, session: Option<Session>, gap: Option<Absence>) {
+fn connected(core: &mut Core, key: Key, owner: Owner, session: Option<Session>, gap: Option<Absence>) {
     let start = gap.map_or(core.uplink.position.seq, |gap| gap.upto);
     let Some(conn) = core.engine.table.get(key) else {
         return;
     };
-    let begun = || Session { user, start, nonce: ids::session_nonce() };
+    let begun = || Session { owner, start, nonce: ids::session_nonce() };
     let session = conn.state.offsets.then(|| session.unwrap_or_else(begun));
     let mut frames = Vec::new();
     answer(&core.seals, session.as_ref(), &mut frames);
@@ -222,28 +231,24 @@ fn take_in(core: &mut Core, key: Key, found: Result<Found, String>) {
     let Standing::Replaying(replay) = &mut conn.state.standing else {
         return;
     };
-    let (absence, session) = (replay.absence, replay.session);
+    let (owner, absence, session) = (replay.owner, replay.absence, replay.session);
     let (piece, missed) = match found {
         Ok(Some(found)) => found,
-        Ok(None) => return connected(core, key, absence.user, None, Some(absence)),
+        Ok(None) => return connected(core, key, owner, None, Some(absence)),
         Err(error) => {
             tracing::error!(error, "cannot read what a client has missed");
             if replay.answered {
                 core.close(key, close_code::TRY_AGAIN_LATER, "cannot read the log");
                 return;
             }
-            return connected(core, key, absence.user, None, Some(absence));
+            return connected(core, key, owner, None, Some(absence));
         }
     };
     let mut frames = Vec::new();
     let session = match session {
         None if offsets => {
             // `since` alone: a new session that begins with this replay.
-            Some(*replay.session.insert(Session {
-                user: absence.user,
-                start: absence.after,
-                nonce: ids::session_nonce(),
-            }))
+            Some(*replay.session.insert(Session { owner, start: absence.after, nonce: ids::session_nonce() }))
         }
         session => session,
     };

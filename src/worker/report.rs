@@ -77,6 +77,7 @@ impl Second {
             "violations_total": core.engine.counters.violations,
             "overloaded_total": counters.overloaded,
             "tokens_expired_total": counters.tokens_expired,
+            "logged_out_total": counters.logged_out,
             "searches": searches.under_way(),
             "searches_total": searches.counts().begun.load(Ordering::Relaxed),
             "searches_given_up_total": searches.counts().given_up.load(Ordering::Relaxed),

@@ -7,13 +7,15 @@ use serde::Deserialize;
 use super::core::{Core, Presented, Standing};
 use super::token::{Known, Pass, unix_now};
 use super::uplink::Asker;
-use super::{commands, entry, expiry, recovery};
+use super::{commands, entry, expiry, recovery, revoked};
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Host, Message, PARSE_ERROR, socketio};
+use crate::index::Revocation;
 use crate::link::frame::{Outcome, Purpose, ToWriter};
 use crate::wire::events::Event;
 use crate::wire::frame::{Violation, close_code};
 use crate::wire::object::Object;
+use crate::wire::recovery::Owner;
 use crate::wire::socketio as packets;
 
 /// A read of history that a client waits for.
@@ -71,7 +73,7 @@ pub fn leave(core: &mut Core, key: Key) {
     if let Some(conn) = core.engine.table.get(key) {
         conn.state.standing = Standing::default();
     }
-    expiry::begin(core, key, Pass { expires: Pass::NEVER });
+    expiry::begin(core, key, Pass::without_token(0));
 }
 
 #[derive(Deserialize)]
@@ -146,14 +148,18 @@ pub fn turn_away(core: &mut Core, key: Key) {
 
 /// Goes on with a client of whom it is known who it is.
 fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked) {
+    let Some(Revocation { generation, .. }) = revoked::is_good(core, known.number, &known.pass) else {
+        return refuse(core, key, "Authentication error");
+    };
     let mode = core.config.socketio.recovery;
     let Some(conn) = core.engine.table.get(key) else {
         return;
     };
+    let user = Owner { user: known.number, generation };
     let Standing::Coming(hello) = &mut conn.state.standing else {
         return;
     };
-    match recovery::wish(&core.seals, mode, conn.state.javascript, known.number, asked) {
+    match recovery::wish(&core.seals, mode, conn.state.javascript, user, asked) {
         Ok(wish) => hello.wish = wish,
         Err(message) => return refuse(core, key, message),
     }
@@ -179,7 +185,8 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
         return;
     }
     let Known { number, name, pass } = known;
-    if pass.expires <= unix_now() {
+    // Since its CONNECT packet was read it may have had to wait.
+    if pass.expires <= unix_now() || revoked::is_good(core, number, &pass).is_none() {
         return turn_away(core, key);
     }
     let elsewhere = core.addresses.of_user_elsewhere(number).connections;
@@ -193,8 +200,9 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
 }
 
 /// Whom a token shows, if it is good at this moment.
-pub fn believed(core: &Core, token: &str) -> Option<Known> {
-    core.tokens.check(token).map(Known::from)
+pub fn believed(core: &mut Core, token: &str) -> Option<Known> {
+    let known = core.tokens.check(token).map(Known::from)?;
+    revoked::is_good(core, known.number, &known.pass).map(|_| known)
 }
 
 /// Tells a client that it is not let in; it may try again.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::core::Presented;
 use super::ids;
 use crate::chat::UserId;
+use crate::index::Revocation;
 
 /// Makes and checks tokens with one secret.
 pub struct Tokens {
@@ -23,11 +24,30 @@ pub struct Tokens {
 pub struct Pass {
     /// Unix seconds of the token's end; [`Pass::NEVER`]: there was no token.
     pub expires: u64,
+    /// Unix seconds of the token's making.
+    pub issued: u64,
+    /// [`Claims::generation`]
+    pub generation: Option<u32>,
 }
 
 impl Pass {
     /// Of a [`Pass`] that does not end.
     pub const NEVER: u64 = u64::MAX;
+
+    /// Of a user who is believed by name.
+    pub fn without_token(generation: u32) -> Pass {
+        Pass { expires: Pass::NEVER, issued: 0, generation: Some(generation) }
+    }
+
+    /// Whether it is still good after what was revoked. A token that somebody else made does not say its
+    /// generation; it ends with those that could have been made in the same second.
+    pub fn survives(&self, revocation: &Revocation) -> bool {
+        match self.generation {
+            Some(generation) => generation == revocation.generation,
+            None if revocation.generation == 0 => true,
+            None => i64::try_from(self.issued).is_ok_and(|issued| issued > revocation.at_ms / 1_000),
+        }
+    }
 
     /// As the payload of a ticket.
     pub fn pack(&self) -> Vec<u8> {
@@ -54,8 +74,8 @@ pub struct Known {
 
 impl From<Claims> for Known {
     fn from(claims: Claims) -> Known {
-        let Claims { sub, username, exp, .. } = claims;
-        Known { number: sub, name: username, pass: Pass { expires: exp } }
+        let Claims { sub, username, iat, exp, generation, .. } = claims;
+        Known { number: sub, name: username, pass: Pass { expires: exp, issued: iat, generation } }
     }
 }
 
@@ -72,6 +92,10 @@ pub struct Claims {
     pub exp: u64,
     /// Its own name.
     pub jti: String,
+    /// How often all tokens of the user had been ended before it was made: finer than `iat`, whose seconds
+    /// can't tell what was before from what came after. Others that know the secret leave it out.
+    #[serde(rename = "gen", default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
 }
 
 impl Tokens {
@@ -87,12 +111,17 @@ impl Tokens {
         }
     }
 
-    /// A token for a user, from now on.
+    /// A token of that generation for a user, from now on.
     ///
     /// # Errors
     /// The claims cannot be signed; a mistake of ours.
-    pub fn issue(&self, number: UserId, username: &str) -> Result<String, jsonwebtoken::errors::Error> {
-        self.issue_at(unix_now(), number, username)
+    pub fn issue(
+        &self,
+        number: UserId,
+        username: &str,
+        generation: u32,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        self.issue_at(unix_now(), number, username, generation)
     }
 
     fn issue_at(
@@ -100,6 +129,7 @@ impl Tokens {
         iat: u64,
         number: UserId,
         username: &str,
+        generation: u32,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         let claims = Claims {
             sub: number,
@@ -107,6 +137,7 @@ impl Tokens {
             iat,
             exp: iat + self.ttl.as_secs(),
             jti: ids::session_id(),
+            generation: Some(generation),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
@@ -137,7 +168,7 @@ mod tests {
     #[test]
     fn only_our_own_living_tokens_are_good() {
         let tokens = Tokens::new("secret", Duration::from_secs(60));
-        let token = tokens.issue(7, "한글").unwrap();
+        let token = tokens.issue(7, "한글", 0).unwrap();
         let Presented::User(known) = tokens.present(&token) else { panic!("refused") };
         assert_eq!((known.number, known.name.as_str()), (7, "한글"));
         let ticket = ids::ticket();
@@ -147,7 +178,32 @@ mod tests {
         for forged in ["", "x", "a.b.c", none, &token[..token.len() - 1]] {
             assert_eq!(tokens.present(forged), Presented::Refused, "{forged}");
         }
-        let dead = tokens.issue_at(1_000_000_000, 7, "x").unwrap();
+        let dead = tokens.issue_at(1_000_000_000, 7, "x", 0).unwrap();
         assert_eq!(tokens.present(&dead), Presented::Refused);
+    }
+
+    #[test]
+    fn a_revocation_ends_what_was_made_before_it_and_nothing_else() {
+        let pass = |issued, generation| Pass { expires: Pass::NEVER, issued, generation };
+        let none = Revocation::default();
+        let revoked = Revocation { generation: 2, at_ms: 1_000_500, rev: 9 };
+        for (pass, revocation, survives) in [
+            (pass(0, Some(0)), none, true),
+            (pass(0, None), none, true),
+            // Of data that is no longer there.
+            (pass(2_000, Some(1)), none, false),
+            // In the second of the revocation the generation decides.
+            (pass(1_000, Some(1)), revoked, false),
+            (pass(1_000, Some(2)), revoked, true),
+            (pass(2_000, Some(1)), revoked, false),
+            // Those of others, the second.
+            (pass(999, None), revoked, false),
+            (pass(1_000, None), revoked, false),
+            (pass(1_001, None), revoked, true),
+            (pass(u64::MAX, None), revoked, false),
+        ] {
+            assert_eq!(pass.survives(&revocation), survives, "{pass:?} {revocation:?}");
+            assert_eq!(Pass::unpack(&pass.pack()), Some(pass));
+        }
     }
 }

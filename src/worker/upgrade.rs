@@ -77,7 +77,7 @@ fn presented(app: &App, params: &Params, headers: &HeaderMap) -> Presented {
 fn by_name(app: &App, name: &str) -> Presented {
     match app.core.lock().index.user_by_name(name) {
         Ok(Some(user)) => {
-            let pass = Pass { expires: Pass::NEVER };
+            let pass = Pass::without_token(user.generation);
             Presented::User(Known { number: user.number, name: user.username, pass })
         }
         Ok(None) => Presented::Refused,

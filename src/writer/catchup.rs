@@ -170,11 +170,13 @@ pub fn event(change: RoomChange) -> RoomEvent {
     }
 }
 
-/// Gathers changes into frames of bounded size.
+/// What workers are told of changes. Gathers those of rooms into frames of bounded size.
 #[derive(Default)]
 pub struct RoomFrames {
     frames: Vec<(u64, Vec<RoomEvent>)>,
     bytes: usize,
+    /// Tokens have ended.
+    pub revoked: bool,
 }
 
 impl RoomFrames {
@@ -209,6 +211,12 @@ impl RoomFrames {
             codec::encode(&FromWriter::Rooms { rev, events }, &mut frame)?;
             Ok(frame.into())
         };
-        self.frames.into_iter().map(encode).collect()
+        let mut frames = self.frames.into_iter().map(encode).collect::<Result<Vec<Bytes>, LinkError>>()?;
+        if self.revoked {
+            let mut frame = Vec::new();
+            codec::encode(&FromWriter::Revoked, &mut frame)?;
+            frames.push(frame.into());
+        }
+        Ok(frames)
     }
 }

@@ -52,6 +52,10 @@ impl Step {
         match change {
             Change::CreateUsers(users) => self.create_users(judge, op, users).map(Ok),
             Change::SetPasswords(passwords) => self.set_passwords(judge, op, passwords),
+            Change::Revoke { user, generation } => self.revoke(judge, op, user, generation),
+            Change::ChangePassword { password, generation } => {
+                self.change_password(judge, op, password, generation)
+            }
             Change::CreateRooms { creator, rooms } => self.create_rooms(judge, op, creator, rooms),
             Change::Invite { room_id, by, participants } => {
                 if judge.did(op) {
@@ -82,7 +86,7 @@ impl Step {
                 .into_iter()
                 .filter_map(|record| match record.change {
                     UserChange::Created(profile) => Some((profile.username, record.user_id)),
-                    UserChange::Password(_) => None,
+                    UserChange::Password { .. } | UserChange::Revoked { .. } => None,
                 })
                 .collect();
         let mut outcomes = Vec::with_capacity(users.len());
@@ -108,10 +112,48 @@ impl Step {
     fn set_passwords(&mut self, judge: &Judge<'_>, op: OpId, passwords: Vec<NewPassword>) -> Judged<Outcome> {
         for NewPassword { user, replaces, password } in passwords {
             if judge.store.password(user)? == Some(Some(replaces)) {
-                self.record_user(judge, op, user, UserChange::Password(password))?;
+                let change = UserChange::Password { text: password, generation: None };
+                self.record_user(judge, op, user, change)?;
             }
         }
         Ok(Ok(Outcome::Ok))
+    }
+
+    /// Ends the tokens that a user has.
+    fn revoke(&mut self, judge: &Judge<'_>, op: OpId, user: UserId, generation: u32) -> Judged<Outcome> {
+        if let Some(done) = revoked_before(judge, op)? {
+            return Ok(Ok(done));
+        }
+        // Whoever comes with an ended token is too late.
+        let is_good = judge.store.generation(user)? == generation;
+        let generation = generation.wrapping_add(1);
+        if !is_good || !self.record_user(judge, op, user, UserChange::Revoked { generation })? {
+            return Ok(Err(ended()));
+        }
+        Ok(Ok(Outcome::Revoked { generation }))
+    }
+
+    /// Gives a user another password and ends the tokens that they have, in one record.
+    fn change_password(
+        &mut self,
+        judge: &Judge<'_>,
+        op: OpId,
+        password: NewPassword,
+        generation: u32,
+    ) -> Judged<Outcome> {
+        if let Some(done) = revoked_before(judge, op)? {
+            return Ok(Ok(done));
+        }
+        let NewPassword { user, replaces, password } = password;
+        // The password is another one only with another generation, or when an outdated hash was replaced.
+        if judge.store.generation(user)? != generation || judge.store.password(user)? != Some(Some(replaces))
+        {
+            return Ok(Err(ended()));
+        }
+        let generation = generation.wrapping_add(1);
+        let change = UserChange::Password { text: password, generation: Some(generation) };
+        self.record_user(judge, op, user, change)?;
+        Ok(Ok(Outcome::Revoked { generation }))
     }
 
     /// `false`: the index refuses it (the name is taken), and nothing is recorded.
@@ -127,6 +169,7 @@ impl Step {
         if !judge.store.apply_user(&record)? {
             return Ok(false);
         }
+        self.frames.revoked |= record.change.generation().is_some();
         self.places.push((LogName::Users, op, self.users.len() as u64));
         record::encode(&record, &mut self.users);
         self.ends.users = rev;
@@ -241,4 +284,16 @@ impl Step {
         self.frames.push(record.rev, catchup::event(record.change));
         Ok(())
     }
+}
+
+fn ended() -> Refusal {
+    Refusal::new(Code::Unauthorized, "Invalid or expired token")
+}
+
+/// What an operation that ends tokens was answered, if it was done before.
+fn revoked_before(judge: &Judge<'_>, op: OpId) -> Result<Option<Outcome>, Failure> {
+    let runs = judge.repeats.find(LogName::Users, op);
+    let records = repeats::read::<UserRecord>(judge.paths[0], runs, op)?;
+    let generation = records.iter().find_map(|record| record.change.generation());
+    Ok(generation.map(|generation| Outcome::Revoked { generation }))
 }

@@ -445,7 +445,11 @@ fn entries(change: &Change) -> usize {
         Change::SetPasswords(passwords) => passwords.len(),
         Change::CreateRooms { rooms, .. } => rooms.iter().map(|room| 1 + room.participants.len()).sum(),
         Change::Invite { participants, .. } => participants.len(),
-        Change::Join { .. } | Change::Leave { .. } | Change::DeleteUsers { .. } => 1,
+        Change::Join { .. }
+        | Change::Leave { .. }
+        | Change::DeleteUsers { .. }
+        | Change::Revoke { .. }
+        | Change::ChangePassword { .. } => 1,
     }
 }
 

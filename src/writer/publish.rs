@@ -179,11 +179,16 @@ impl Publishing {
             Event::Drop(peer) => self.drop_peer(peer, "it sent an unreadable frame"),
             Event::Batch(batch) => self.publish(batch),
             Event::Changes(frames, rev, answers) => {
+                let revoked = frames.revoked;
                 match frames.encode() {
                     Ok(frames) => frames.into_iter().for_each(|frame| self.broadcast(&frame)),
                     Err(error) => tracing::error!(%error, "cannot publish a change"),
                 }
                 self.position.rev = rev;
+                if revoked {
+                    // All hear of it before the one who asked.
+                    self.flush();
+                }
                 self.answer(&answers);
             }
             Event::Answer(answer) => self.answer(std::slice::from_ref(&answer)),

@@ -252,3 +252,154 @@ describe("a name in open mode", () => {
     await server.stop();
   });
 });
+
+describe("logging out everywhere", () => {
+  const WAYS = { WebSocket: ["websocket"], polling: ["polling"], both: ["polling", "websocket"] };
+  let server, users, at = 0;
+  before(async () => {
+    server = await Server.start({ workers: 3 });
+    users = await newUsers(server, "user", 12);
+  });
+  after(() => server.stop());
+  const login = ({ username }, password = "password") =>
+    ok(server, "POST", "/api/auth/login", undefined, { username, password });
+  const logoutAll = (user) => ok(server, "POST", "/api/auth/logout-all", user.token);
+
+  it("ends the user's sockets on every worker and by every transport, and nobody else's", async () => {
+    const [alice, bob] = [users[at++], users[at++]];
+    const sockets = [await stayer(server, bob)];
+    for (const worker of [0, 1, 2]) {
+      sockets.push(await stayerOn(server, worker, alice));
+    }
+    for (const transports of Object.values(WAYS)) for (let more = 0; more < 4; more++)
+      sockets.push(await stayer(server, alice, { transports, reconnection: true, reconnectionDelay: 1 }));
+    const message = await logoutAll(alice);
+    assert.equal(typeof message.message, "string");
+    const [other, ...own] = sockets;
+    for (const socket of own) await isEnded(socket, "LOGGED_OUT");
+    assert.ok(other.connected);
+    other.disconnect();
+    const counted = () => server.processes("worker").reduce((sum, p) => sum + p.report.logged_out_total, 0);
+    await until("they are counted", () => counted() === own.length);
+  });
+
+  it("holds on every worker from the answer on, for calls, sockets, tickets and renewals", async () => {
+    const alice = users[at++];
+    for (let round = 0; round < 10; round++) {
+      const user = await login(alice);
+      const ticket = await ticketFor(server, user);
+      assert.deepEqual(await onEveryWorker(server, user.token), [200]);
+      await logoutAll(user);
+      assert.deepEqual(await onEveryWorker(server, user.token), [401]);
+      const tries = [];
+      for (let each = 0; each < 10; each++)
+        for (const auth of [{ token: user.token }, { token: user.token, recovery: true }]) tries.push(refusal(server, { auth }));
+      tries.push(refusal(server, { auth: { ticket } }), refusal(server, { query: { token: user.token } }));
+      for (const refused of await Promise.all(tries)) assert.equal(refused.message, REFUSED);
+      assert.equal((await call(server, "POST", "/api/auth/logout-all", { token: user.token })).status, 401);
+      // In the same second, most likely.
+      const again = await login(alice);
+      assert.deepEqual(await onEveryWorker(server, again.token), [200]);
+      const socket = await stayer(server, again);
+      assert.equal((await ask(socket, "auth_refresh", { token: user.token })).code, "UNAUTHORIZED");
+      assert.deepEqual([socket.connected, socket.errors], [true, []]);
+      socket.disconnect();
+    }
+  });
+
+  it("spares who logged in anew, however fast", async () => {
+    const alice = users[at++];
+    for (let round = 0; round < 20; round++) {
+      const old = await login(alice);
+      const before = await stayer(server, old);
+      await logoutAll(old);
+      const user = await login(alice);
+      const sockets = await Promise.all([1, 2, 3, 4].map(() => stayer(server, user)));
+      await isEnded(before, "LOGGED_OUT");
+      for (const socket of sockets) {
+        assert.deepEqual([socket.connected, socket.ends, socket.errors], [true, [], []], `round ${round}`);
+        socket.disconnect();
+      }
+    }
+  });
+
+  it("judges tokens that others sign by their second", async () => {
+    const alice = users[at++];
+    const claims = claimsOf(alice.token);
+    const foreign = (iat) => sign({ sub: claims.sub, username: claims.username, iat, exp: claims.exp, jti: "x" }, SECRET);
+    const before = Math.floor(Date.now() / 1000);
+    assert.deepEqual(await onEveryWorker(server, foreign(before)), [200]);
+    await logoutAll(alice);
+    const after = Math.floor(Date.now() / 1000);
+    assert.deepEqual(await onEveryWorker(server, foreign(before)), [401]);
+    await until("the next second", () => Date.now() / 1000 >= after + 1);
+    assert.deepEqual(await onEveryWorker(server, foreign(after + 1)), [200]);
+  });
+
+  it("leaves no way back by an old pid, with the old token or a new one", async () => {
+    const alice = users[at++];
+    const old = await login(alice);
+    const socket = await stayer(server, old);
+    const { roomId } = await ok(server, "POST", "/api/chatrooms", old.token, { name: "room" });
+    await say(socket, roomId, "before");
+    await until("it is heard", () => socket.heard.length === 1);
+    const pid = socket._pid;
+    assert.ok(pid);
+    await logoutAll(old);
+    await isEnded(socket, "LOGGED_OUT");
+    // The same socket object still has its pid and offset, and brings both.
+    await assert.rejects(connected(socket), { message: REFUSED });
+    const user = await login(alice);
+    socket.auth = { token: user.token };
+    await connected(socket);
+    assert.deepEqual([Boolean(socket.recovered), socket._pid === pid, socket.heard.length], [false, false, 1]);
+    // And the new session is one to come back to.
+    const next_ = socket._pid;
+    socket.io.engine.close();
+    await until("it is away", () => !socket.connected);
+    await connected(socket);
+    assert.deepEqual([socket.recovered, socket._pid], [true, next_]);
+    socket.disconnect();
+  });
+
+  it("stays after kill -9 of the storage writer, of a worker and of everything", async () => {
+    const alice = users[at++];
+    const revoked = [];
+    for (const role of ["storage", "worker"]) {
+      const user = await login(alice);
+      await logoutAll(user);
+      revoked.push(user.token);
+      const [{ id, pid }] = server.processes(role);
+      process.kill(pid, "SIGKILL");
+      await until(`another ${role}`, () => server.processes(role).some((p) => (p.id ?? 0) === (id ?? 0) && p.pid > 0 && p.pid !== pid));
+      await server.ready();
+      for (const token of revoked) assert.deepEqual(await onEveryWorker(server, token), [401], role);
+      const socket = await stayer(server, await login(alice));
+      socket.disconnect();
+    }
+    await server.killSupervisor();
+    await server.serve();
+    await server.ready();
+    for (const token of revoked) {
+      assert.deepEqual(await onEveryWorker(server, token), [401]);
+      assert.equal((await refusal(server, { auth: { token } })).message, REFUSED);
+    }
+    const user = await login(alice);
+    assert.deepEqual(await onEveryWorker(server, user.token), [200]);
+    server.verify();
+  });
+
+  it("reaches sockets while the storage writer comes and goes", async () => {
+    const alice = users[at++];
+    for (let round = 0; round < 5; round++) {
+      const user = await login(alice);
+      const sockets = await Promise.all([1, 2, 3, 4, 5, 6].map(() => stayer(server, user)));
+      const [{ pid }] = server.processes("storage");
+      const done = logoutAll(user);
+      process.kill(pid, "SIGKILL");
+      await done;
+      for (const socket of sockets) await isEnded(socket, "LOGGED_OUT");
+      assert.deepEqual(await onEveryWorker(server, user.token), [401]);
+    }
+  });
+});

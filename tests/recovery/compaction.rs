@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use minitalk::chat::RoomEvent;
 use minitalk::cli::{compact, reindex};
-use minitalk::link::frame::{Change, NewRoom, Outcome, Position};
+use minitalk::link::frame::{Change, NewPassword, NewRoom, Outcome, Position};
 use rusqlite::types::Value;
 
 use crate::bad_disk::{BadDisk, Fault};
@@ -30,6 +30,7 @@ fn dump(data_dir: &Path) -> Vec<Vec<Value>> {
     for question in [
         "SELECT number, username, password, created_ms FROM users ORDER BY 1",
         "SELECT user, rooms FROM room_counts ORDER BY 1",
+        "SELECT user, generation, at_ms, rev FROM revocations ORDER BY 1",
         "SELECT key, room_id, name, open, created_by, created_ms, members, last_seq FROM rooms ORDER BY 1",
         "SELECT user, room, joined, after_seq FROM memberships ORDER BY 1, 2",
         "SELECT room, joined, user FROM members ORDER BY 1, 2",
@@ -72,7 +73,10 @@ fn change(dice: &mut Dice, step: u64, there: &mut RangeInclusive<u64>, worker: &
     let [user, second, third] = [anybody(), anybody(), anybody()];
     let name = |number: u64| format!("user {number}");
     let next = there.end() + 1;
-    let change = match dice.below(40) {
+    let hash = |number: u64| if number == 0 { "$argon2id$x".to_owned() } else { format!("hash {number}") };
+    let [from, to, generation] = [0, 1, 0].map(|least| least + dice.below(3));
+    let generation = u32::try_from(generation).unwrap();
+    let change = match dice.below(52) {
         0..4 => users(&[name(next).as_str()]),
         4..10 => Change::CreateRooms {
             creator: user,
@@ -88,7 +92,13 @@ fn change(dice: &mut Dice, step: u64, there: &mut RangeInclusive<u64>, worker: &
         22..38 => Change::Leave { room_id, user },
         // A name that is taken.
         38 => users(&[name(*there.end()).as_str()]),
-        _ => Change::DeleteUsers { by: user },
+        39 => Change::DeleteUsers { by: user },
+        40..44 => Change::Revoke { user, generation },
+        44..48 => Change::SetPasswords(vec![NewPassword { user, replaces: hash(from), password: hash(to) }]),
+        _ => {
+            let password = NewPassword { user, replaces: hash(from), password: hash(to) };
+            Change::ChangePassword { password, generation }
+        }
     };
     let deletes = matches!(change, Change::DeleteUsers { .. });
     match worker.change(change) {

@@ -185,6 +185,7 @@ pub enum Heard {
     Refused(u64, Refusal),
     UsersDeleted(UserId),
     Afresh(Position),
+    Revoked,
 }
 
 /// The other end of a writer's connection.
@@ -364,5 +365,6 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
         FromWriter::Refused { count, refusal } => vec![Heard::Refused(count, refusal)],
         FromWriter::UsersDeleted { last_user } => vec![Heard::UsersDeleted(last_user)],
         FromWriter::Afresh { position } => vec![Heard::Afresh(position)],
+        FromWriter::Revoked => vec![Heard::Revoked],
     }
 }

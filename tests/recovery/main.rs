@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`order`] | one order, no gaps, no repetitions, across restarts and files |
 //! | [`people`] | users and rooms: what is refused, what a retry is answered |
+//! | [`revoked`] | tokens that were ended, and tickets that were not kept |
 //! | [`sweep`] | every call to the disk fails once |
 //! | [`torn`] | a log that ends anywhere |
 //! | [`damage`] | a log that was changed |
@@ -30,6 +31,7 @@ mod missed;
 mod order;
 mod people;
 mod power;
+mod revoked;
 mod sweep;
 mod torn;
 mod withheld;

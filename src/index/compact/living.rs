@@ -40,6 +40,11 @@ impl Living {
         Ok(self.index.prepare_cached(sql)?.query_row([number], row).optional()?.flatten())
     }
 
+    fn generation(&self, number: UserId) -> Result<Option<u32>, IndexError> {
+        let sql = "SELECT generation FROM revocations WHERE user = ?1";
+        Ok(self.index.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?)
+    }
+
     fn room_key(&self, room_id: &str) -> Result<Option<i64>, IndexError> {
         let sql = "SELECT key FROM rooms WHERE room_id = ?1";
         Ok(self.index.prepare_cached(sql)?.query_row([room_id], |row| row.get(0)).optional()?)
@@ -70,16 +75,26 @@ pub(super) trait Mortal: Record {
 
 impl Mortal for UserRecord {
     fn judge(&self, living: &Living) -> Result<Kept<Self>, IndexError> {
-        let lives = match &self.change {
-            UserChange::Created(_) => living.has_user(self.user_id)?,
-            UserChange::Password(text) => living.password(self.user_id)?.as_ref() == Some(text),
-        };
-        Ok(if lives { Kept::All } else { Kept::Nothing })
+        let generation = self.change.generation();
+        let revokes = generation.is_some() && living.generation(self.user_id)? == generation;
+        Ok(match &self.change {
+            UserChange::Created(_) if living.has_user(self.user_id)? => Kept::All,
+            UserChange::Password { text, .. } if living.password(self.user_id)?.as_ref() == Some(text) => {
+                Kept::All
+            }
+            // The password has been changed since, and without ending tokens again.
+            UserChange::Password { generation: Some(generation), .. } if revokes => Kept::Part(UserRecord {
+                change: UserChange::Revoked { generation: *generation },
+                ..self.clone()
+            }),
+            UserChange::Revoked { .. } if revokes => Kept::All,
+            _ => Kept::Nothing,
+        })
     }
     fn number(&self) -> UserId {
         match self.change {
             UserChange::Created(_) => self.user_id,
-            UserChange::Password(_) => 0,
+            UserChange::Password { .. } | UserChange::Revoked { .. } => 0,
         }
     }
 }

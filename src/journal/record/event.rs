@@ -28,8 +28,19 @@ pub struct UserRecord {
 pub enum UserChange {
     /// Exists from now on.
     Created(Profile),
-    /// Has another password from now on: the hash's text.
-    Password(String),
+    /// Has another password from now on.
+    Password {
+        /// The hash's text.
+        text: String,
+        /// It also ends earlier tokens, as [`UserChange::Revoked`]; `None`: it is another hash of the same
+        /// password.
+        generation: Option<u32>,
+    },
+    /// Tokens of earlier generations are good no more.
+    Revoked {
+        /// The generation that is good from now on; the first one is 0.
+        generation: u32,
+    },
 }
 
 /// What is known of a user from the beginning.
@@ -67,6 +78,8 @@ struct UserLine<S> {
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<Ms>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Ms>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<S>,
@@ -78,6 +91,7 @@ struct UserLine<S> {
 enum UserEvent {
     Created,
     Password,
+    Revoked,
 }
 
 impl Serialize for UserRecord {
@@ -93,6 +107,7 @@ impl Serialize for UserRecord {
             nickname: None,
             profile_image: None,
             created_at: None,
+            generation: None,
             at: None,
             source: None,
             synced,
@@ -106,9 +121,15 @@ impl Serialize for UserRecord {
                 line.source = profile.source.as_deref();
                 line.created_at = Some(Ms(at));
             }
-            UserChange::Password(password) => {
+            UserChange::Password { text, generation } => {
                 line.event = UserEvent::Password;
-                line.password = Some(password);
+                line.password = Some(text);
+                line.generation = *generation;
+                line.at = Some(Ms(at));
+            }
+            UserChange::Revoked { generation } => {
+                line.event = UserEvent::Revoked;
+                line.generation = Some(*generation);
                 line.at = Some(Ms(at));
             }
         }
@@ -132,12 +153,28 @@ impl<'de> Deserialize<'de> for UserRecord {
                 (UserChange::Created(profile), line.created_at.ok_or_else(|| missing("createdAt"))?)
             }
             UserEvent::Password => {
-                let password = line.password.ok_or_else(|| missing("password"))?;
-                (UserChange::Password(password), line.at.ok_or_else(|| missing("at"))?)
+                let text = line.password.ok_or_else(|| missing("password"))?;
+                let generation = line.generation;
+                (UserChange::Password { text, generation }, line.at.ok_or_else(|| missing("at"))?)
+            }
+            UserEvent::Revoked => {
+                let generation = line.generation.ok_or_else(|| missing("generation"))?;
+                (UserChange::Revoked { generation }, line.at.ok_or_else(|| missing("at"))?)
             }
         };
         let UserLine { rev, op, user_id, synced, .. } = line;
         Ok(UserRecord { rev, op, user_id, change, at: at.0, synced })
+    }
+}
+
+impl UserChange {
+    /// The generation of tokens that is good from this on, if it ends earlier ones.
+    pub fn generation(&self) -> Option<u32> {
+        match self {
+            UserChange::Created(_) => None,
+            UserChange::Password { generation, .. } => *generation,
+            UserChange::Revoked { generation } => Some(*generation),
+        }
     }
 }
 
@@ -328,18 +365,28 @@ mod tests {
         };
         let begins = r#"{"rev":1,"event":"created","op":"0000000000000001-2","userId":7,"username":"가나","nickname":"n","createdAt":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
         assert!(line(&record).starts_with(begins), "{}", line(&record));
-        let record = UserRecord { rev: 2, change: UserChange::Password("$argon2id$".into()), ..record };
+        let change = UserChange::Password { text: "$argon2id$".into(), generation: None };
+        let record = UserRecord { rev: 2, change, ..record };
         let begins = r#"{"rev":2,"event":"password","op":"0000000000000001-2","userId":7,"password":"$argon2id$","at":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
+        assert!(line(&record).starts_with(begins), "{}", line(&record));
+        let record = UserRecord { rev: 3, change: UserChange::Revoked { generation: 4 }, ..record };
+        let begins = r#"{"rev":3,"event":"revoked","op":"0000000000000001-2","userId":7,"generation":4,"at":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
         assert!(line(&record).starts_with(begins), "{}", line(&record));
     }
 
     proptest! {
         #[test]
-        fn users_round_trip(username: String, texts: [Option<String>; 4], numbers: [u64; 5]) {
+        fn users_round_trip(
+            username: String,
+            texts: [Option<String>; 4],
+            numbers: [u64; 5],
+            generation: Option<u32>,
+        ) {
             let [password, nickname, profile_image, source] = texts;
-            let change = match password {
-                Some(password) if numbers[0].is_multiple_of(2) => UserChange::Password(password),
-                password => {
+            let change = match (password, generation) {
+                (Some(text), _) if numbers[0].is_multiple_of(2) => UserChange::Password { text, generation },
+                (None, Some(generation)) => UserChange::Revoked { generation },
+                (password, _) => {
                     UserChange::Created(Profile { username, password, nickname, profile_image, source })
                 }
             };

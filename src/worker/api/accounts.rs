@@ -334,11 +334,16 @@ fn user_by_name(app: &App, username: &str) -> Result<Option<User>, ApiError> {
 }
 
 fn logged_in(app: &App, user: User) -> Result<LoggedIn, ApiError> {
-    let token = app.tokens.issue(user.number, &user.username).map_err(|error| {
+    let token = token(app, user.number, &user.username, user.generation)?;
+    Ok(LoggedIn { token, username: user.username, user_id: user.number })
+}
+
+/// A token of that generation for a user.
+pub fn token(app: &App, number: UserId, username: &str, generation: u32) -> Result<String, Refusal> {
+    app.tokens.issue(number, username, generation).map_err(|error| {
         tracing::error!(%error, "cannot sign a token");
         internal()
-    })?;
-    Ok(LoggedIn { token, username: user.username, user_id: user.number })
+    })
 }
 
 async fn create(app: &App, users: Vec<NewUser>) -> Result<Vec<Result<UserId, Refusal>>, ApiError> {

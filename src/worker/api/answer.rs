@@ -86,7 +86,9 @@ fn status(code: Code) -> StatusCode {
         | Code::UnknownParticipants
         | Code::ContentTooLong
         | Code::UnknownEvent => StatusCode::BAD_REQUEST,
-        Code::Unauthorized | Code::InvalidCredentials | Code::TokenExpired => StatusCode::UNAUTHORIZED,
+        Code::Unauthorized | Code::InvalidCredentials | Code::TokenExpired | Code::LoggedOut => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::NotAMember | Code::RoomNotOpen | Code::OriginNotAllowed | Code::Forbidden => {
             StatusCode::FORBIDDEN
         }

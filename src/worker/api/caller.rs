@@ -19,6 +19,8 @@ pub struct Caller {
     pub username: String,
     /// How long that is believed.
     pub pass: Pass,
+    /// The generation of the user's tokens that is good.
+    pub generation: u32,
 }
 
 /// The token of an `Authorization: Bearer` header.
@@ -36,17 +38,18 @@ impl FromRequestParts<Rest> for Caller {
         let unauthorized = |message: &str| ApiError::from(Refusal::new(Code::Unauthorized, message));
         if let Some(token) = bearer(&parts.headers) {
             let claims = app.tokens.check(token).ok_or_else(|| unauthorized("Invalid or expired token"))?;
-            let name = {
+            let (name, revocation) = {
                 let mut core = app.core.lock();
                 // That all users are deleted is on the link by now, if somebody was told so.
                 answers::drain(&mut core);
-                core.user_name(claims.sub)?
+                // That tokens are revoked is in the index by then.
+                (core.user_name(claims.sub)?, core.index.revocation(claims.sub)?)
             };
             app.wake.notify_one();
+            let Known { number, name: username, pass } = claims.into();
             return match name {
-                Some(name) if *name == *claims.username => {
-                    let Known { number, name, pass } = claims.into();
-                    Ok(Caller { number, username: name, pass })
+                Some(name) if *name == *username && pass.survives(&revocation) => {
+                    Ok(Caller { number, username, pass, generation: revocation.generation })
                 }
                 _ => Err(unauthorized("Invalid or expired token")),
             };
@@ -55,8 +58,8 @@ impl FromRequestParts<Rest> for Caller {
             Some(name) => {
                 let user = app.core.lock().index.user_by_name(&name)?;
                 let user = user.ok_or_else(|| unauthorized("Unknown user"))?;
-                let pass = Pass { expires: Pass::NEVER };
-                Ok(Caller { number: user.number, username: user.username, pass })
+                let pass = Pass::without_token(user.generation);
+                Ok(Caller { number: user.number, username: user.username, pass, generation: user.generation })
             }
             None => Err(unauthorized("Access token required")),
         }

@@ -141,6 +141,7 @@ fn shape(status: &Value) -> Value {
             "protocolViolations": total("violations_total"),
             "overloaded": total("overloaded_total"),
             "tokensExpired": total("tokens_expired_total"),
+            "loggedOut": total("logged_out_total"),
             "searches": total("searches_total"),
             "searchesGivenUp": total("searches_given_up_total"),
             "restarts": total("restarts"),

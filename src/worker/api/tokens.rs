@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use super::super::ids;
 use super::Rest;
-use super::answer::{ApiError, Problem, call};
+use super::answer::{ApiError, Problem, call, change};
 use super::caller::Caller;
-use crate::link::frame::{Purpose, Ticket, ToWriter};
+use crate::link::frame::{Change, Purpose, Ticket, ToWriter};
 
 /// Answer of `ticket`.
 #[derive(Serialize, ToSchema)]
@@ -38,4 +38,20 @@ pub async fn ticket(State(rest): State<Rest>, caller: Caller) -> Result<Json<Iss
     };
     call(&rest.app, |count| ToWriter::IssueTicket { count, ticket }).await?;
     Ok(Json(IssuedTicket { ticket: ids::ticket_text(id), expires_in: ttl.as_secs() }))
+}
+
+/// Answer of `logout-all`.
+#[derive(Serialize, ToSchema)]
+pub struct LoggedOut {
+    message: String,
+}
+
+/// Ends all tokens and tickets of the caller, the one of this call included, and all sockets. When this is
+/// answered, no worker takes any of them. The next login gives a good one.
+#[utoipa::path(post, path = "/api/auth/logout-all", tag = "accounts", security(("token" = [])),
+    responses((status = 200, body = LoggedOut), (status = 401, body = Problem)))]
+pub async fn logout_all(State(rest): State<Rest>, caller: Caller) -> Result<Json<LoggedOut>, ApiError> {
+    let Caller { number: user, generation, .. } = caller;
+    change(&rest.app, Change::Revoke { user, generation }).await?;
+    Ok(Json(LoggedOut { message: "Logged out everywhere".to_owned() }))
 }

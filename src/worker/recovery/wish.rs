@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::chat::UserId;
 use crate::config::Recovery;
-use crate::wire::recovery::{Seals, Session};
+use crate::wire::recovery::{Owner, Seals, Session};
 
 /// What a CONNECT packet may say about coming back.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +18,8 @@ pub struct Asked {
 /// What a client on its way in is to get.
 #[derive(Debug, Default)]
 pub struct Wish {
+    /// Who it is.
+    pub(super) owner: Owner,
     /// The session it goes on with.
     pub(super) session: Option<Session>,
     /// The last message it has heard, or does not want; `None`: it wants none of the past.
@@ -35,7 +36,7 @@ pub fn wish(
     seals: &Seals,
     mode: Recovery,
     javascript: bool,
-    user: UserId,
+    owner: Owner,
     asked: &Asked,
 ) -> Result<Wish, &'static str> {
     let wanted = match &asked.recovery {
@@ -49,10 +50,10 @@ pub fn wish(
         Recovery::Auto => javascript || asked.pid.is_some(),
         Recovery::Explicit => asked.pid.is_some(),
     });
-    if offsets && let Some((session, from)) = resumed(seals, user, asked) {
-        return Ok(Wish { session: Some(session), from: Some(from), offsets });
+    if offsets && let Some((session, from)) = resumed(seals, owner, asked) {
+        return Ok(Wish { owner, session: Some(session), from: Some(from), offsets });
     }
-    Ok(Wish { session: None, from: since, offsets })
+    Ok(Wish { owner, session: None, from: since, offsets })
 }
 
 fn number(since: &Value) -> Result<u64, &'static str> {
@@ -65,9 +66,9 @@ fn number(since: &Value) -> Result<u64, &'static str> {
 }
 
 /// The session that pid and offset name, and the last message heard in it: if both are ours and the
-/// session is the user's.
-fn resumed(seals: &Seals, user: UserId, asked: &Asked) -> Option<(Session, u64)> {
-    let session = seals.read_pid(asked.pid.as_ref()?.as_str()?).filter(|session| session.user == user)?;
+/// session is the user's, and as old as the tokens that are good.
+fn resumed(seals: &Seals, owner: Owner, asked: &Asked) -> Option<(Session, u64)> {
+    let session = seals.read_pid(asked.pid.as_ref()?.as_str()?).filter(|session| session.owner == owner)?;
     let heard = match &asked.offset {
         // Nothing yet.
         None => session.start,
@@ -88,11 +89,11 @@ impl Wish {
 mod tests {
     use super::*;
 
-    const USER: UserId = 7;
+    const OWNER: Owner = Owner { user: 7, generation: 1 };
 
     fn ask(mode: Recovery, javascript: bool, payload: Value) -> Result<Wish, &'static str> {
         let asked: Asked = serde_json::from_value(payload).unwrap();
-        wish(&Seals::new("secret"), mode, javascript, USER, &asked)
+        wish(&Seals::new("secret"), mode, javascript, OWNER, &asked)
     }
 
     fn offset(seq: u64) -> String {
@@ -124,18 +125,21 @@ mod tests {
 
     #[test]
     fn what_is_brought_says_from_where() {
-        let pid = |user| Seals::new("secret").pid(&Session { user, start: 10, nonce: 3 });
+        let pid = |owner| Seals::new("secret").pid(&Session { owner, start: 10, nonce: 3 });
         let from = |payload: Value| {
             let wish = ask(Recovery::Auto, true, payload).unwrap();
             (wish.session.is_some(), wish.from)
         };
-        let (own, other) = (pid(USER), pid(8));
+        let (own, other) = (pid(OWNER), pid(Owner { user: 8, ..OWNER }));
+        let [older, newer] = [0, 2].map(|generation| pid(Owner { generation, ..OWNER }));
         assert_eq!(from(serde_json::json!({"pid": own})), (true, Some(10)), "nothing was heard");
         assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12)})), (true, Some(12)));
         assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(9)})), (true, Some(10)), "older");
         assert_eq!(from(serde_json::json!({"pid": own, "offset": offset(12), "since": 5})), (true, Some(12)));
         for broken in [
             serde_json::json!({"pid": other, "offset": offset(12)}),
+            serde_json::json!({"pid": older, "offset": offset(12)}),
+            serde_json::json!({"pid": newer, "offset": offset(12)}),
             serde_json::json!({"pid": own, "offset": "c.000000000000"}),
             serde_json::json!({"pid": own, "offset": 12}),
             serde_json::json!({"pid": 5}),
