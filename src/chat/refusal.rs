@@ -59,6 +59,8 @@ pub enum Code {
     TokenExpired,
     /// All tokens of this socket's user were ended.
     LoggedOut,
+    /// The password that the caller says is theirs is not.
+    WrongPassword,
 }
 
 impl Code {
@@ -92,6 +94,7 @@ impl Code {
             Code::Internal => "INTERNAL",
             Code::TokenExpired => "TOKEN_EXPIRED",
             Code::LoggedOut => "LOGGED_OUT",
+            Code::WrongPassword => "WRONG_PASSWORD",
         }
     }
 }

@@ -226,7 +226,9 @@ impl Change {
             Change::CreateRooms { creator: user, .. }
             | Change::Invite { by: user, .. }
             | Change::Join { user, .. }
-            | Change::Leave { user, .. } => Some(*user),
+            | Change::Leave { user, .. }
+            | Change::Revoke { user, .. }
+            | Change::ChangePassword { password: NewPassword { user, .. }, .. } => Some(*user),
             Change::CreateUsers(_) | Change::SetPasswords(_) | Change::DeleteUsers { .. } => None,
         }
     }

@@ -29,7 +29,10 @@ pub fn run(core: &mut Core, key: Key, event: &Event<'_>, ack: Option<u64>) {
         Command::LeaveRoom(room) => leave_room(core, key, &room, ack),
         Command::GetMessages(get) => get_messages(core, key, &get, ack),
         Command::Typing(room) => typing(core, key, &room, ack),
-        Command::AuthRefresh(token) => expiry::refresh(core, key, &token, ack),
+        // Costs about as much as joining.
+        Command::AuthRefresh(token) => {
+            take_turn(core, key, Doing::Join).and_then(|()| expiry::refresh(core, key, &token, ack))
+        }
     });
     if let Err(refusal) = done {
         refuse(core, key, ack, &refusal);

@@ -403,3 +403,63 @@ describe("logging out everywhere", () => {
     }
   });
 });
+
+describe("changing the password", () => {
+  let server, users, at = 0;
+  before(async () => {
+    server = await Server.start({ workers: 2 });
+    users = await newUsers(server, "user", 4);
+  });
+  after(() => server.stop());
+  const login = ({ username }, password) => call(server, "POST", "/api/auth/login", { payload: { username, password } });
+  const change = (token, currentPassword, newPassword) =>
+    call(server, "POST", "/api/auth/password", { token, payload: { currentPassword, newPassword } });
+
+  it("ends sockets and tokens, and gives a new one", async () => {
+    const alice = users[at++];
+    const sockets = [await stayer(server, alice), await stayer(server, alice, { transports: ["polling"] })];
+    for (const worker of [0, 1]) {
+      sockets.push(await stayerOn(server, worker, alice));
+    }
+    const { status, body } = await change(alice.token, "password", "another one");
+    assert.equal(status, 200, JSON.stringify(body));
+    assert.deepEqual(Object.keys(body).sort(), ["message", "token"]);
+    assert.deepEqual(await onEveryWorker(server, alice.token), [401]);
+    assert.deepEqual(await onEveryWorker(server, body.token), [200]);
+    for (const socket of sockets) await isEnded(socket, "LOGGED_OUT");
+    const socket = await stayer(server, { ...alice, token: body.token });
+    assert.equal((await login(alice, "password")).status, 401);
+    const again = await login(alice, "another one");
+    assert.equal(again.status, 200);
+    assert.deepEqual(await onEveryWorker(server, again.body.token), [200]);
+    assert.deepEqual([socket.connected, socket.ends], [true, []]);
+    socket.disconnect();
+  });
+
+  it("is refused for a wrong password, a bad new one, or no token, and changes nothing", async () => {
+    const alice = users[at++];
+    const socket = await stayer(server, alice);
+    for (const [answer, expected] of [
+      [await change(alice.token, "wrong", "new"), "403 WRONG_PASSWORD"],
+      [await change(alice.token, "", "new"), "403 WRONG_PASSWORD"],
+      [await change(alice.token, "password", ""), "400 INVALID_REQUEST"],
+      [await change(alice.token, "password", "x".repeat(1_025)), "400 INVALID_REQUEST"],
+      [await change(alice.token, "password", 5), "400 INVALID_REQUEST"],
+      [await change(alice.token, undefined, "new"), "400 INVALID_REQUEST"],
+      [await change(undefined, "password", "new"), "401 UNAUTHORIZED"],
+      [await change("x", "password", "new"), "401 UNAUTHORIZED"],
+    ]) assert.equal(`${answer.status} ${answer.body.code}`, expected);
+    assert.deepEqual([(await login(alice, "password")).status, socket.connected, socket.ends], [200, true, []]);
+    assert.deepEqual(await onEveryWorker(server, alice.token), [200]);
+    socket.disconnect();
+  });
+
+  it("is done by exactly one of many at the same time", async () => {
+    const alice = users[at++];
+    const answers = await Promise.all([..."abcdefgh"].map((password) => change(alice.token, "password", password)));
+    const done = answers.findIndex((answer) => answer.status === 200);
+    assert.deepEqual(answers.map((answer) => answer.status).sort(), [200, ...Array(7).fill(401)]);
+    assert.equal((await login(alice, "abcdefgh"[done])).status, 200);
+    assert.deepEqual(await onEveryWorker(server, answers[done].body.token), [200]);
+  });
+});

@@ -8,6 +8,7 @@
 //! | [`cors`] | which pages may read the answers |
 //! | [`rooms`] | rooms: made, listed, entered and left |
 //! | [`history`] | what was said, read again, also after a restart |
+//! | [`tokens`] | tickets, logging out everywhere, other passwords |
 //! | [`surface`] | paths and methods that are not there |
 //! | [`operators`] | what operators and load balancers ask |
 #![allow(clippy::expect_used, reason = "tests")]
@@ -23,3 +24,4 @@ mod history;
 mod operators;
 mod rooms;
 mod surface;
+mod tokens;

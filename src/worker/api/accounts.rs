@@ -313,7 +313,8 @@ fn too_many_attempts() -> Refusal {
     Refusal::new(Code::TooManyAttempts, "Too many failed logins, try again later")
 }
 
-fn too_soon(wait: Duration) -> ApiError {
+/// Nobody looks at the password before that time is over.
+pub fn too_soon(wait: Duration) -> ApiError {
     ApiError::for_a_while(too_many_attempts(), wait)
 }
 

@@ -89,9 +89,11 @@ fn status(code: Code) -> StatusCode {
         Code::Unauthorized | Code::InvalidCredentials | Code::TokenExpired | Code::LoggedOut => {
             StatusCode::UNAUTHORIZED
         }
-        Code::NotAMember | Code::RoomNotOpen | Code::OriginNotAllowed | Code::Forbidden => {
-            StatusCode::FORBIDDEN
-        }
+        Code::NotAMember
+        | Code::RoomNotOpen
+        | Code::OriginNotAllowed
+        | Code::Forbidden
+        | Code::WrongPassword => StatusCode::FORBIDDEN,
         Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,

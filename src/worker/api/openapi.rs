@@ -16,6 +16,7 @@ use super::{accounts, admin, messages, new_rooms, participants, rooms, search, t
         accounts::login_batch,
         tokens::ticket,
         tokens::logout_all,
+        tokens::password,
         admin::delete_all_users,
         admin::delete_all_messages,
         new_rooms::create,

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use super::super::address::Peer;
 use super::super::answers::internal;
 use super::super::brake::Attempt;
+use super::super::session;
 use super::Rest;
 use super::answer::ApiError;
 use super::caller::bearer;
@@ -34,7 +35,9 @@ impl FromRequestParts<Rest> for Sources {
     async fn from_request_parts(parts: &mut Parts, rest: &Rest) -> Result<Self, ApiError> {
         let Peer(peer) = *parts.extensions.get::<Peer>().ok_or_else(internal)?;
         let address = rest.app.addresses.caller(peer, &parts.headers);
-        let claims = bearer(&parts.headers).and_then(|token| rest.app.tokens.check(token));
-        Ok(Sources { address, token_of: claims.map(|claims| claims.username) })
+        let known = bearer(&parts.headers)
+            .and_then(|token| session::believed(&mut rest.app.core.lock(), token))
+            .map(|known| known.name);
+        Ok(Sources { address, token_of: known })
     }
 }
