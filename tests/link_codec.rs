@@ -1,9 +1,12 @@
 //! The link's bytes: what is written is read, however it is cut, and no bytes do harm.
 
+use std::net::IpAddr;
+
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent};
 use minitalk::link::codec::{decode, encode, split};
 use minitalk::link::frame::{
-    Change, FromWriter, Message, NewPassword, NewRoom, NewUser, Outcome, Position, Purpose, Ticket, ToWriter,
+    Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Outcome, Position, Purpose, Ticket,
+    ToWriter, Visitors,
 };
 use proptest::prelude::*;
 
@@ -27,6 +30,10 @@ fn changes() -> impl Strategy<Value = Change> {
         (any::<(u64, u32)>(), ".*", ".*").prop_map(|((user, generation), replaces, password)| {
             let password = NewPassword { user, replaces, password };
             Change::ChangePassword { password, generation }
+        }),
+        any::<u64>().prop_map(|by| Change::DeleteUsers { by }),
+        (any::<u64>(), ".*", ".*").prop_map(|(user, replaces, password)| {
+            Change::SetPasswords(vec![NewPassword { user, replaces, password }])
         }),
     ]
 }
@@ -54,10 +61,23 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         }),
         prop::collection::vec(user, 0..5).prop_map(Outcome::Users),
         prop::collection::vec(room, 0..5).prop_map(Outcome::Rooms),
+        (any::<u64>(), any::<i64>()).prop_map(|(count, at_ms)| Outcome::Deleted { count, at_ms }),
         Just(Outcome::Ok),
         any::<u32>().prop_map(|generation| Outcome::Revoked { generation }),
         any::<(u64, Vec<u8>)>().prop_map(|(user, payload)| Outcome::Ticket { user, payload }),
     ]
+}
+
+fn visitors() -> impl Strategy<Value = Visitors> {
+    let counts = prop::collection::vec(any::<(IpAddr, u32)>(), 0..5);
+    let users = prop::collection::vec(any::<(u64, u32)>(), 0..5);
+    (any::<(u16, bool, bool)>(), counts, users).prop_map(|((worker, afresh, ask), counts, users)| Visitors {
+        worker,
+        afresh,
+        ask,
+        counts,
+        users,
+    })
 }
 
 proptest! {
@@ -69,6 +89,8 @@ proptest! {
         known: Option<(u64, u64)>,
         ticket: (u128, Vec<u8>),
         change in changes(),
+        visitors in visitors(),
+        login: (u16, Option<IpAddr>, bool),
     ) {
         let [count, user, instance, ttl_ms] = numbers;
         let (id, payload) = ticket;
@@ -85,6 +107,9 @@ proptest! {
                 ticket: Ticket { id, purpose: Purpose::Challenge, user, payload, ttl_ms },
             },
             ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id },
+            ToWriter::Visitors(visitors),
+            ToWriter::Login(Login { worker: login.0, name: sender, address: login.1, right: login.2 }),
+            ToWriter::DeleteMessages { count, by: user },
         ];
         let mut bytes = Vec::new();
         for frame in &said {
@@ -106,6 +131,8 @@ proptest! {
         timestamp_ms: i64,
         events in prop::collection::vec(events(), 0..4),
         outcome in outcomes(),
+        visitors in visitors(),
+        login: (u16, Option<IpAddr>, bool),
     ) {
         let [seq, rev, instance, count] = numbers;
         let [room_id, fields] = &texts;
@@ -118,6 +145,10 @@ proptest! {
             FromWriter::Done { count, outcome },
             FromWriter::Refused { count, refusal: Refusal::overloaded() },
             FromWriter::Revoked,
+            FromWriter::Visitors(visitors),
+            FromWriter::Login(Login { worker: login.0, name: room_id, address: login.1, right: login.2 }),
+            FromWriter::UsersDeleted { last_user: count },
+            FromWriter::Afresh { position: Position { seq, rev } },
         ];
         for frame in &said {
             let mut bytes = Vec::new();

@@ -7,7 +7,7 @@ mod check_config;
 pub mod compact;
 mod export;
 mod fault;
-mod import;
+pub mod import;
 pub mod lock;
 mod progress;
 pub mod reindex;

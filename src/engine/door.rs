@@ -143,7 +143,7 @@ impl<H: Host> Door<H> {
             }
         };
         let (done, acted) = oneshot::channel();
-        polling::bring(&mut *self.host.lock(), key, payload.into(), done);
+        polling::bring(&mut *self.host.lock(), key, payload, done);
         self.wake.notify_one();
         match acted.await {
             Ok(()) => Answer::Taken,

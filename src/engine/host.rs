@@ -181,6 +181,7 @@ pub trait Host: Sized + Send + 'static {
         if let Transport::Polling(polling) = &mut conn.transport {
             probe = polling.probe.take();
             polling.bring = Bring::None;
+            polling.payload = Bytes::new();
             // A session that is over is told so by the request that waits. One that ends for no fault
             // of its client's, or whose client is to know why, is worth waiting for the next.
             let told_later = matches!(

@@ -8,6 +8,7 @@
 
 use std::time::Instant;
 
+use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::host::PARSE_ERROR;
@@ -21,6 +22,10 @@ use crate::wire::frame::{self, Violation, violation};
 /// Bytes that may wait for a request to fetch them while more is read from the client, which may
 /// well bring something before it fetches.
 const UNFETCHED_BYTES: usize = 64 << 10;
+
+/// Packets of one payload acted on in one turn; the rest waits for the next, so that a payload of half a
+/// million packets cannot hold up the other connections.
+const PACKETS_PER_TURN: usize = 1_024;
 
 /// The session of an id, if it still goes over long polling.
 pub fn find<H: Host>(host: &mut H, sid: &Sid) -> Result<Key, HandshakeError> {
@@ -136,15 +141,13 @@ pub fn begin<H: Host>(host: &mut H, sid: &Sid) -> Result<Key, HandshakeError> {
 }
 
 /// Acts on the payload of the announced request; `done` is told behind the last packet.
-pub fn bring<H: Host>(host: &mut H, key: Key, payload: Vec<u8>, done: oneshot::Sender<()>) {
+pub fn bring<H: Host>(host: &mut H, key: Key, payload: Bytes, done: oneshot::Sender<()>) {
     if payload.is_empty() {
         return host.fail(key, PARSE_ERROR);
     }
     if let Some(polling) = requests(host, key) {
         polling.bring = Bring::Acting(done);
-    }
-    if let Some(conn) = host.engine().table.get(key) {
-        conn.unread = payload;
+        polling.payload = payload;
     }
     go_on(host, key);
 }
@@ -156,23 +159,30 @@ pub fn too_big<H: Host>(host: &mut H, key: Key) {
 
 /// Acts on what is left of a payload, as far as the session may go.
 pub fn go_on<H: Host>(host: &mut H, key: Key) {
-    let Some(conn) = host.engine().table.get(key) else {
+    let Some(polling) = requests(host, key) else {
         return;
     };
-    let payload = std::mem::take(&mut conn.unread);
-    let mut used = 0;
-    while used < payload.len() {
+    let mut payload = std::mem::take(&mut polling.payload);
+    let mut acted = 0;
+    while !payload.is_empty() {
         let Some(conn) = host.engine().table.get(key).filter(|conn| conn.phase == Phase::Open) else {
             return;
         };
-        if conn.pause != Pause::No {
-            conn.unread = payload[used..].to_vec();
+        let paused = conn.pause != Pause::No;
+        if paused || acted == PACKETS_PER_TURN {
+            if let Some(polling) = conn.transport.polling() {
+                polling.payload = payload;
+            }
+            if !paused {
+                host.engine().look_again(key);
+            }
             return;
         }
-        match act(host, key, &payload[used..]) {
-            Ok(more) => used += more,
+        match act(host, key, &payload) {
+            Ok(used) => payload.advance(used),
             Err(broken) => return host.fail(key, broken),
         }
+        acted += 1;
     }
     if let Some(polling) = requests(host, key)
         && matches!(polling.bring, Bring::Acting(_))
@@ -190,3 +200,6 @@ fn act<H: Host>(host: &mut H, key: Key, payload: &[u8]) -> Result<usize, Violati
     }
     Ok(used)
 }
+
+#[cfg(test)]
+mod tests;

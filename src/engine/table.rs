@@ -38,7 +38,7 @@ pub struct Conn<S> {
     pub phase: Phase,
     /// What the host keeps with it.
     pub state: S,
-    /// The beginning of a frame, what stands behind a pause, or the rest of a payload.
+    /// The beginning of a frame, or what stands behind a pause.
     pub unread: Vec<u8>,
     /// The beginning of a message that has not arrived whole.
     pub fragments: Option<Box<Fragments>>,
@@ -189,6 +189,8 @@ pub struct Polling {
     pub answered: Mark,
     /// The request that brings packets.
     pub bring: Bring,
+    /// Those of its packets that have not been acted on.
+    pub payload: Bytes,
     /// The WebSocket that may take over.
     pub probe: Option<Key>,
     /// That WebSocket works: requests are let go at once, so that it can.

@@ -17,6 +17,9 @@ pub enum LinkError {
     /// The bytes are not a frame of this version.
     #[error("unreadable frame: {0}")]
     Malformed(#[from] postcard::Error),
+    /// A frame was read and so many bytes of its body were not.
+    #[error("{0} bytes too many in a frame")]
+    Rest(usize),
 }
 
 /// Appends one frame to `out`; on an error `out` is as before.
@@ -53,9 +56,12 @@ pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, LinkError> {
     Ok(rest.get(..len).map(|body| (body, HEADER_BYTES + len)))
 }
 
-/// Reads the body of one frame.
+/// Reads the body of one frame, all of it: what is left over was written by another version.
 pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, LinkError> {
-    Ok(postcard::from_bytes(body)?)
+    match postcard::take_from_bytes(body)? {
+        (frame, []) => Ok(frame),
+        (_, rest) => Err(LinkError::Rest(rest.len())),
+    }
 }
 
 /// Appends to a vector (postcard's own adaptor wants `std::io::Write` by value).
@@ -108,6 +114,14 @@ mod tests {
         encode(&FromWriter::Messages { messages: vec![message] }, &mut bytes).unwrap();
         let (body, _) = split(&bytes).unwrap().unwrap();
         assert_eq!(decode::<FromWriter>(body).unwrap(), FromWriter::Messages { messages: vec![message] });
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end() {
+        let mut bytes = Vec::new();
+        encode(&ToWriter::Sync { count: 7 }, &mut bytes).unwrap();
+        bytes.push(0);
+        assert!(matches!(decode::<ToWriter>(&bytes[HEADER_BYTES..]), Err(LinkError::Rest(1))));
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::engine::packet;
 use super::frame;
+
+pub use super::placeholders::attachments_fit;
 
 /// Binary attachments one packet may announce, as in the reference implementation.
 pub const MAX_ATTACHMENTS: u8 = 10;
@@ -151,24 +152,6 @@ pub fn event_name(element: &RawValue) -> Option<Cow<'_, str>> {
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Whether every placeholder in a packet's JSON names one of its attachments.
-pub fn attachments_fit(data: &str, attachments: usize) -> bool {
-    serde_json::from_str(data).is_ok_and(|value: Value| placeholders_fit(&value, attachments))
-}
-
-/// The reader of JSON has bounded the depth.
-fn placeholders_fit(value: &Value, attachments: usize) -> bool {
-    match value {
-        Value::Array(elements) => elements.iter().all(|element| placeholders_fit(element, attachments)),
-        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let number = fields.get("num").and_then(Value::as_u64);
-            number.and_then(|number| usize::try_from(number).ok()).is_some_and(|number| number < attachments)
-        }
-        Value::Object(fields) => fields.values().all(|field| placeholders_fit(field, attachments)),
-        _ => true,
-    }
-}
-
 /// What this server sends, as WebSocket frames that hold Engine.IO messages.
 pub mod write {
     use super::{Bytes, Cow, frame, packet};
@@ -288,18 +271,6 @@ mod tests {
         {
             assert_eq!(name(data), None, "{data}");
         }
-    }
-
-    #[test]
-    fn placeholders_name_attachments_that_are_there() {
-        let data = r#"["e",{"deep":[{"_placeholder":true,"num":1}]},{"_placeholder":true,"num":0}]"#;
-        assert!(attachments_fit(data, 2));
-        assert!(!attachments_fit(data, 1));
-        for number in ["-1", "0.5", "\"0\"", "null", "18446744073709551616"] {
-            let data = format!("[\"e\",{{\"_placeholder\":true,\"num\":{number}}}]");
-            assert!(!attachments_fit(&data, 9), "{data}");
-        }
-        assert!(!attachments_fit(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), 1), "too deep");
     }
 
     proptest! {

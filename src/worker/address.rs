@@ -176,7 +176,7 @@ impl Addresses {
 
     /// Whom a proxy speaks for: the last one named that is no trusted proxy itself. What stands before
     /// that name is anybody's invention.
-    fn client(&self, proxy: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn client(&self, proxy: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut nearest = proxy;
         let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
         let named: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();

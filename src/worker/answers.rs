@@ -129,7 +129,7 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
             core.engine.resume_reading(key);
         }
         Asker::Return(key, known) => session::admit(core, key, known),
-        Asker::Ticket(key, asked) => session::redeemed(core, key, &asked, outcome),
+        Asker::Ticket(key, data) => session::redeemed(core, key, &data, outcome),
         // The caller may have gone away meanwhile.
         Asker::Call(reply) => drop(reply.send(Ok(outcome))),
     }

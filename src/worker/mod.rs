@@ -9,7 +9,7 @@
 //!
 //! A worker writes no file and assigns no `seq`.
 
-mod address;
+pub mod address;
 mod answers;
 mod api;
 mod brake;
@@ -30,13 +30,13 @@ mod names;
 mod origin;
 mod password;
 mod reader;
-mod recovery;
+pub mod recovery;
 mod relay;
 mod report;
 mod revoked;
 mod search;
 mod session;
-mod token;
+pub mod token;
 mod turn;
 mod upgrade;
 mod uplink;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::core::{Core, Presented, Standing};
 use super::token::{Known, Pass, unix_now};
@@ -76,46 +77,48 @@ pub fn leave(core: &mut Core, key: Key) {
     expiry::begin(core, key, Pass::without_token(0));
 }
 
+/// What a CONNECT packet presents, as it stands there.
 #[derive(Deserialize)]
-struct ConnectData {
-    #[serde(default)]
-    token: Option<serde_json::Value>,
-    #[serde(default)]
-    ticket: Option<serde_json::Value>,
-    #[serde(flatten)]
-    asked: recovery::Asked,
+struct ConnectData<'a> {
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ticket: Option<&'a RawValue>,
 }
 
 /// A client wants to enter the chat.
 pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     let data = if data.is_empty() { "{}" } else { data };
-    let Object(data) = serde_json::from_str::<Object<ConnectData>>(data).map_err(|_| PARSE_ERROR)?;
+    // Read twice, since to flatten one into the other would keep all of it in between.
+    let Object(asked) = serde_json::from_str::<Object<recovery::Asked<'_>>>(data).map_err(|_| PARSE_ERROR)?;
+    let Object(said) = serde_json::from_str::<Object<ConnectData<'_>>>(data).map_err(|_| PARSE_ERROR)?;
     let Some(conn) = core.engine.table.get(key) else {
         return Ok(());
     };
     let Standing::Coming(hello) = &mut conn.state.standing else {
         return Ok(());
     };
-    let presented = match (data.token, data.ticket) {
+    let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+    let presented = match (said.token.map(text), said.ticket.map(text)) {
         (None, None) => hello.presented.clone(),
-        (Some(serde_json::Value::String(token)), _) => core.tokens.present(&token),
-        (None, Some(serde_json::Value::String(ticket))) => Presented::ticket(&ticket),
+        (Some(Some(token)), _) => core.tokens.present(&token),
+        (None, Some(Some(ticket))) => Presented::ticket(&ticket),
         _ => Presented::Refused,
     };
     match presented {
-        Presented::User(known) => connect_as(core, key, known, &data.asked),
-        Presented::Ticket(ticket) => redeem(core, key, ticket, data.asked),
+        Presented::User(known) => connect_as(core, key, known, &asked),
+        Presented::Ticket(ticket) => redeem(core, key, ticket, data),
         Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
     }
     Ok(())
 }
 
 /// A client shows a ticket. Which of all that show the same one is let in is the storage writer's to say.
-fn redeem(core: &mut Core, key: Key, id: u128, asked: recovery::Asked) {
+fn redeem(core: &mut Core, key: Key, id: u128, data: &str) {
     if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
-    let asker = Asker::Ticket(key, Box::new(asked));
+    let asker = Asker::Ticket(key, data.into());
     let frame = |count| ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id };
     if core.uplink.submit(asker, frame).is_err() {
         // Stock clients come again after this, and not after a refusal.
@@ -124,8 +127,8 @@ fn redeem(core: &mut Core, key: Key, id: u128, asked: recovery::Asked) {
 }
 
 /// A client's ticket was good: it goes on like one with the token that the ticket was made with.
-pub fn redeemed(core: &mut Core, key: Key, asked: &recovery::Asked, outcome: Outcome) {
-    let Outcome::Ticket { user, payload } = outcome else {
+pub fn redeemed(core: &mut Core, key: Key, data: &str, outcome: Outcome) {
+    let (Outcome::Ticket { user, payload }, Ok(Object(asked))) = (outcome, serde_json::from_str(data)) else {
         return turn_away(core, key);
     };
     if core.engine.table.get(key).is_none_or(|conn| conn.is_closing()) {
@@ -134,7 +137,7 @@ pub fn redeemed(core: &mut Core, key: Key, asked: &recovery::Asked, outcome: Out
     match (Pass::unpack(&payload), core.user_name(user)) {
         (Some(pass), Ok(Some(name))) => {
             core.engine.resume_reading(key);
-            connect_as(core, key, Known { number: user, name: (*name).to_owned(), pass }, asked);
+            connect_as(core, key, Known { number: user, name: (*name).to_owned(), pass }, &asked);
         }
         _ => turn_away(core, key),
     }
@@ -147,7 +150,7 @@ pub fn turn_away(core: &mut Core, key: Key) {
 }
 
 /// Goes on with a client of whom it is known who it is.
-fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked) {
+fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked<'_>) {
     let Some(Revocation { generation, .. }) = revoked::is_good(core, known.number, &known.pass) else {
         return refuse(core, key, "Authentication error");
     };

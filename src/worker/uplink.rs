@@ -14,7 +14,6 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
-use super::recovery::Asked;
 use super::token::Known;
 use crate::chat::{OpId, Refusal};
 use crate::config;
@@ -36,8 +35,8 @@ pub enum Asker {
     JoinRoom(Key, Option<u64>, String),
     /// A client that has heard more than this worker, on its way in.
     Return(Key, Known),
-    /// A client on its way in with a ticket, and what else its CONNECT packet says.
-    Ticket(Key, Box<Asked>),
+    /// A client on its way in with a ticket, and what its CONNECT packet says.
+    Ticket(Key, Box<str>),
     /// A REST call.
     Call(oneshot::Sender<Result<Outcome, Refusal>>),
 }

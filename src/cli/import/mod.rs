@@ -7,9 +7,9 @@
 //! All or nothing: `journal::undo` marks where the logs ended, the index is made beside the one in use,
 //! and both become fact in one step at the end.
 
-mod array;
+pub mod array;
 mod bad;
-pub(super) mod fields;
+pub mod fields;
 mod messages;
 pub(super) mod old;
 mod people;

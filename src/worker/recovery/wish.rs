@@ -1,18 +1,23 @@
 //! What a client on its way in asks for: to be told from where, and with offsets or without.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::config::Recovery;
 use crate::wire::recovery::{Owner, Seals, Session};
 
-/// What a CONNECT packet may say about coming back.
+/// What a CONNECT packet may say about coming back, as it stands there: who sends it need not have
+/// logged in, and a tree of JSON values costs many times its text.
 #[derive(Debug, Default, Deserialize)]
-pub struct Asked {
-    pid: Option<Value>,
-    offset: Option<Value>,
-    since: Option<Value>,
-    recovery: Option<Value>,
+pub struct Asked<'a> {
+    #[serde(borrow)]
+    pid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    offset: Option<&'a RawValue>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
+    #[serde(borrow)]
+    recovery: Option<&'a RawValue>,
 }
 
 /// What a client on its way in is to get.
@@ -37,14 +42,15 @@ pub fn wish(
     mode: Recovery,
     javascript: bool,
     owner: Owner,
-    asked: &Asked,
+    asked: &Asked<'_>,
 ) -> Result<Wish, &'static str> {
-    let wanted = match &asked.recovery {
+    let wanted = match asked.recovery.map(RawValue::get) {
         None => None,
-        Some(Value::Bool(wanted)) => Some(*wanted),
+        Some("true") => Some(true),
+        Some("false") => Some(false),
         Some(_) => return Err("recovery must be true or false"),
     };
-    let since = asked.since.as_ref().map(number).transpose()?;
+    let since = asked.since.map(number).transpose()?;
     let offsets = wanted.unwrap_or(match mode {
         Recovery::Always => true,
         Recovery::Auto => javascript || asked.pid.is_some(),
@@ -56,23 +62,27 @@ pub fn wish(
     Ok(Wish { owner, session: None, from: since, offsets })
 }
 
-fn number(since: &Value) -> Result<u64, &'static str> {
-    let number = match since {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
+fn number(since: &RawValue) -> Result<u64, &'static str> {
+    let number = match text(since) {
+        Some(text) => text.parse().ok(),
+        None => serde_json::from_str(since.get()).ok(),
     };
     number.ok_or("since must be the seq of a message, a whole number")
 }
 
+/// The text of a string; `None`: it is something else.
+fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
 /// The session that pid and offset name, and the last message heard in it: if both are ours and the
 /// session is the user's, and as old as the tokens that are good.
-fn resumed(seals: &Seals, owner: Owner, asked: &Asked) -> Option<(Session, u64)> {
-    let session = seals.read_pid(asked.pid.as_ref()?.as_str()?).filter(|session| session.owner == owner)?;
-    let heard = match &asked.offset {
+fn resumed(seals: &Seals, owner: Owner, asked: &Asked<'_>) -> Option<(Session, u64)> {
+    let session = seals.read_pid(&text(asked.pid?)?).filter(|session| session.owner == owner)?;
+    let heard = match asked.offset {
         // Nothing yet.
         None => session.start,
-        Some(offset) => seals.read_offset(offset.as_str()?)?,
+        Some(offset) => seals.read_offset(&text(offset)?)?,
     };
     // A client that begins a new session keeps the offset of the one before until it hears something.
     Some((session, heard.max(session.start)))
@@ -87,12 +97,15 @@ impl Wish {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const OWNER: Owner = Owner { user: 7, generation: 1 };
 
     fn ask(mode: Recovery, javascript: bool, payload: Value) -> Result<Wish, &'static str> {
-        let asked: Asked = serde_json::from_value(payload).unwrap();
+        let payload = payload.to_string();
+        let asked: Asked<'_> = serde_json::from_str(&payload).unwrap();
         wish(&Seals::new("secret"), mode, javascript, OWNER, &asked)
     }
 
