@@ -74,6 +74,7 @@ fn array(data: &str) {
             assert_eq!(Some(&*room), text("roomId"));
             assert!(!room.is_empty());
         }
+        Ok(Command::AuthRefresh(token)) => assert_eq!(Some(&*token), text("token")),
         Ok(Command::GetMessages(get)) => {
             assert_eq!(Some(&*get.room_id), text("roomId"));
             let number = |field: &str| argument?.get(field)?.as_u64();

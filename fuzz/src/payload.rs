@@ -64,6 +64,7 @@ fn write(packets: &[Packet<'_>]) -> Vec<u8> {
             Packet::Binary(bytes) => frame::binary(&[bytes], &mut frames),
         }
     }
-    append_frames(&frames, &mut payload);
+    let mut most = usize::MAX;
+    append_frames(&frames, &mut most, &mut payload);
     payload
 }

@@ -13,7 +13,7 @@ use minitalk::config::{Config, Recovery};
 use minitalk::engine::http::{self, Wanted};
 use minitalk::engine::sid::Sid;
 use minitalk::engine::table::Key;
-use minitalk::wire::recovery::{Seals, Session};
+use minitalk::wire::recovery::{Owner, Seals, Session};
 use minitalk::worker::address::Addresses;
 use minitalk::worker::recovery::{Asked, wish};
 use minitalk::worker::token::Tokens;
@@ -84,7 +84,7 @@ fn query(said: &Said<'_>, headers: HeaderMap) {
     let (socket, post, sid) = match wanted {
         Wanted::Session => (false, false, None),
         Wanted::WebSocketSession => (true, false, None),
-        Wanted::Fetch(sid) => (false, false, Some(sid)),
+        Wanted::Fetch(sid, _) => (false, false, Some(sid)),
         Wanted::Bring(sid) => (false, true, Some(sid)),
         Wanted::Upgrade(sid) => (true, false, Some(sid)),
     };
@@ -128,7 +128,7 @@ fn strangers(text: &str) {
     assert_eq!((seals.read_pid(text), seals.read_offset(text)), (None, None));
     assert!(Tokens::new("another secret", Duration::from_secs(60)).check(text).is_none());
     if let Ok(asked) = serde_json::from_str::<Asked>(text)
-        && let Ok(wish) = wish(&seals, Recovery::Auto, false, 7, &asked)
+        && let Ok(wish) = wish(&seals, Recovery::Auto, false, Owner { user: 7, generation: 0 }, &asked)
     {
         assert!(!wish.is_ahead_of(u64::MAX));
     }
@@ -142,7 +142,7 @@ fn ours(said: &Said<'_>) {
     let sid = Sid { owner: u16::try_from(user & 0xffff).unwrap_or(0), key, secret: said.secret };
     assert_eq!(Sid::parse(&sid.to_string()), Some(sid));
     let seals = Seals::new("secret");
-    let session = Session { user, start, nonce };
+    let session = Session { owner: Owner { user, generation: narrow(nonce) }, start, nonce };
     let pid = seals.pid(&session);
     assert_eq!(seals.read_pid(&pid), Some(session));
     let mut offset = Vec::new();
@@ -150,9 +150,9 @@ fn ours(said: &Said<'_>) {
     let offset = String::from_utf8(offset).unwrap_or_default();
     assert_eq!(seals.read_offset(&offset), Some(start));
     let tokens = Tokens::new("secret", Duration::from_secs(86_400));
-    let token = tokens.issue(user, said.text).expect("claims are signed");
+    let token = tokens.issue(user, said.text, narrow(nonce)).expect("claims are signed");
     let claims = tokens.check(&token).expect("our own token");
-    assert_eq!((claims.sub, &*claims.username), (user, said.text));
+    assert_eq!((claims.sub, &*claims.username, claims.generation), (user, said.text, Some(narrow(nonce))));
     for good in [pid, offset, token] {
         let mut bytes = good.clone().into_bytes();
         let at = usize::from(said.change.0) % bytes.len();

@@ -79,7 +79,8 @@ pub fn run(data: &[u8]) {
             TEXT => frame::text(&[bytes], &mut one),
             _ => frame::binary(&[bytes], &mut one),
         }
-        engine::append_frames(&one, &mut packet);
+        let mut most = usize::MAX;
+        engine::append_frames(&one, &mut most, &mut packet);
         payload.extend_from_slice(if payload.is_empty() { &[] } else { &[SEPARATOR] });
         payload.extend_from_slice(&packet);
     }
