@@ -230,6 +230,8 @@ impl Drop for Server {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- the server said ---\n{}", self.stderr());
+        } else {
+            self.wait_for_the_end();
         }
     }
 }

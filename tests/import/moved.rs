@@ -20,7 +20,7 @@ fn people_find_everything_where_it_was() {
     layout.write(&place.path("source"));
     place.import_well(&place.path("source"));
     place.import_well(&place.write("members.csv", "number,name,nickname\n500,member,별\n"));
-    let server = Server::on(&Options::default(), &place.data());
+    let mut server = Server::on(&Options::default(), &place.data());
     let credentials = |name: &str, password: &str| json!({"username": name, "password": password});
 
     // The old password opens, a wrong one does not, and neither does any for whoever has none.
@@ -72,7 +72,7 @@ fn people_find_everything_where_it_was() {
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains("in use") && stderr(&output).lines().count() == 1);
     }
-    drop(server);
+    server.stop();
     place.assert_clean();
     let out = array(&place.export("out").join("users.json"));
     assert_eq!(out.len(), 102);
