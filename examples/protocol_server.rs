@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -44,6 +44,10 @@ const OUTGOING_BYTES: usize = 64 << 20;
 
 /// Bytes that may wait for a client before it is not read from any more.
 const PAUSE_BYTES: usize = 256 << 10;
+
+/// Time between the answer to a CONNECT packet and `auth`. Test suites wait for one packet at a time, and a
+/// client that is given two at once shows the second to nobody; the reference server sends them apart.
+const APART: Duration = Duration::from_millis(10);
 
 /// The namespaces, by their number.
 const NAMESPACES: [&str; 2] = ["/", "/custom"];
@@ -78,6 +82,9 @@ enum Speaks {
 
 struct Echo {
     engine: Engine<Speaks>,
+    /// Itself and its loop, for what is done later.
+    door: Weak<Mutex<Echo>>,
+    wake: Arc<Notify>,
     /// The number of the last acknowledgement asked for, and the namespaces of those that are due.
     asked: u64,
     due: HashMap<(u32, u64), u8>,
@@ -122,7 +129,20 @@ impl Host for Echo {
         serde_json::from_str::<serde::de::IgnoredAny>(auth).map_err(|_| PARSE_ERROR)?;
         socketio::enter(self, key, namespace, name(namespace));
         let event = format!("[\"auth\",{auth}]");
-        self.push_with(key, |out| write::event(name(namespace), None, &event, &[], out));
+        // What the client says meanwhile is answered behind that.
+        if let Some(conn) = self.engine.table.get(key) {
+            conn.pause = Pause::Answering;
+        }
+        let (host, wake) = (self.door.clone(), self.wake.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(APART).await;
+            if let Some(host) = host.upgrade() {
+                let mut host = host.lock();
+                host.push_with(key, |out| write::event(name(namespace), None, &event, &[], out));
+                host.engine.resume_reading(key);
+            }
+            wake.notify_one();
+        });
         Ok(())
     }
 
@@ -241,12 +261,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         outgoing_bytes: OUTGOING_BYTES,
         connections: usize::MAX,
     })?;
-    let door = Door {
-        host: Arc::new(Mutex::new(Echo { engine, asked: 0, due: HashMap::new() })),
-        wake: Arc::new(Notify::new()),
-        body_timeout: Duration::from_secs(10),
-        max_payload: flags.max_payload,
-    };
+    let wake = Arc::new(Notify::new());
+    let host = Arc::new_cyclic(|door| {
+        let (door, wake) = (door.clone(), wake.clone());
+        Mutex::new(Echo { engine, door, wake, asked: 0, due: HashMap::new() })
+    });
+    let door = Door { host, wake, body_timeout: Duration::from_secs(10), max_payload: flags.max_payload };
     let listener = TcpListener::bind(flags.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     let turns = tokio::spawn(turn::run(door.host.clone(), door.wake.clone()));

@@ -103,6 +103,9 @@ impl<S> Engine<S> {
     /// The kernel gives no poll.
     pub fn new(settings: Settings) -> std::io::Result<Engine<S>> {
         let started = Instant::now();
+        let Settings { ping_interval, ping_timeout, connect_timeout, .. } = settings;
+        let times = [ping_interval, ping_timeout, connect_timeout].into_iter();
+        let shortest = times.filter(|time| !time.is_zero()).min().unwrap_or(Duration::MAX);
         Ok(Engine {
             settings,
             started,
@@ -111,7 +114,7 @@ impl<S> Engine<S> {
             draining: false,
             linger: LINGER,
             poll: mio::Poll::new()?,
-            wheel: Wheel::new(started),
+            wheel: Wheel::new(started, shortest),
             dirty: Vec::new(),
             resume: Vec::new(),
         })
