@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client over one kept-alive connection: POST a JSON body, get an answer.
+//! A small HTTP/1.1 client over one kept-alive connection: GET or POST JSON, get an answer.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,6 +16,7 @@ const LINE_BYTES_MAX: u64 = 16 * 1024;
 /// One connection, dialled again when the server has closed it.
 pub struct Client {
     target: SocketAddr,
+    patience: Duration,
     stream: Option<BufReader<TcpStream>>,
 }
 
@@ -31,23 +32,38 @@ pub struct Answer {
 impl Client {
     /// Connects when first used.
     pub fn new(target: SocketAddr) -> Client {
-        Client { target, stream: None }
+        Client::with_patience(target, ANSWER_TIMEOUT)
+    }
+
+    /// Waits no longer than `patience` for the server to accept, or to say anything.
+    pub fn with_patience(target: SocketAddr, patience: Duration) -> Client {
+        Client { target, patience, stream: None }
+    }
+
+    /// Gets a page.
+    pub fn get(&mut self, path: &str, token: Option<&str>) -> io::Result<Answer> {
+        self.ask("GET", path, token, b"")
     }
 
     /// Posts `body` and waits for the whole answer.
     pub fn post(&mut self, path: &str, token: Option<&str>, body: &[u8]) -> io::Result<Answer> {
+        self.ask("POST", path, token, body)
+    }
+
+    fn ask(&mut self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> io::Result<Answer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let stream = TcpStream::connect(self.target)?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                let stream = TcpStream::connect_timeout(&self.target, self.patience)?;
+                stream.set_read_timeout(Some(self.patience))?;
+                stream.set_write_timeout(Some(self.patience))?;
                 stream.set_nodelay(true)?;
                 BufReader::new(stream)
             }
         };
         let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{bearer}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{bearer}\r\n",
             self.target,
             body.len()
         );

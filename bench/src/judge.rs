@@ -35,6 +35,7 @@ pub fn judge(plan: &Plan, ledgers: Vec<Ledger>) -> Correctness {
     let named = |(user, example)| Example { who: plan.name_of(user), ..example };
     let examples = ["lost", "duplicated", "out_of_order", "foreign"]
         .into_iter()
+        .map(str::to_owned)
         .zip(whole.examples.map(|list| list.into_iter().map(named).collect()))
         .collect::<BTreeMap<_, Vec<_>>>();
     let judged_by = if heard_seq { "seq" } else { "content" };
@@ -44,7 +45,7 @@ pub fn judge(plan: &Plan, ledgers: Vec<Ledger>) -> Correctness {
         out_of_order,
         foreign,
         unanswered: unanswered as u64,
-        judged_by,
+        judged_by: judged_by.into(),
         examples,
     }
 }

@@ -91,7 +91,8 @@ impl Faults {
         self.counts[kind as usize] += 1;
         let examples = &mut self.examples[kind as usize];
         if examples.len() < EXAMPLES {
-            examples.push((user, Example { who: String::new(), room, message: number, seq, what }));
+            examples
+                .push((user, Example { who: String::new(), room, message: number, seq, what: what.into() }));
         }
     }
 }

@@ -10,13 +10,15 @@
 //! |---|---|
 //! | [`args`] | what was typed |
 //! | `plan`, `clock` | what that means: who sits in which room and on which thread, and at what pace they send |
-//! | `run`, `stage` | the stages of one measurement: users and rooms, connect, warm up, measure, drain, judge |
+//! | `run`, `direct`, `stage` | the stages of one measurement: users and rooms, connect, warm up, measure, drain, judge |
 //! | `pool`, `dial`, `wait` | one thread's connections: a table, one epoll, one read buffer; whom to dial when |
 //! | `load` | what those connections say, and what becomes of what they hear |
 //! | `ledger`, `seen`, `judge` | who was told what: lost, duplicated, out of order, foreign |
 //! | `socket`, `frame`, `packet`, `mark` | bytes of a connection, of a frame, of a packet, of a message's content |
 //! | `rest`, `http` | making users and rooms |
-//! | `stats`, `procs`, [`report`], `sum`, `tell` | figures: ours, the server process's, all together, and how they are told |
+//! | `stats`, [`hdr`] | what one thread counts and times |
+//! | [`series`], `track`, [`live`], [`watch`], `procs` | the run second by second, the server's own figures, and what can be shown meanwhile |
+//! | [`report`], `sum`, `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
 //!
 //! # What is measured how
 //!
@@ -32,10 +34,13 @@
 pub mod args;
 mod clock;
 mod dial;
+mod direct;
 mod frame;
+pub mod hdr;
 mod http;
 mod judge;
 mod ledger;
+pub mod live;
 mod load;
 mod mark;
 mod packet;
@@ -46,12 +51,15 @@ pub mod report;
 mod rest;
 mod run;
 mod seen;
+pub mod series;
 mod socket;
 mod stage;
 mod stats;
 mod sum;
 mod tell;
+mod track;
 mod wait;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -65,7 +73,7 @@ const EXIT_FAILURE: u8 = 2;
 /// Runs one measurement, tells its outcome, and gives the exit code: 0 correct, 1 not correct,
 /// 2 could not be judged (bad usage, no server, broken connections).
 pub fn run(args: BenchArgs) -> ExitCode {
-    let outcome = measure(&args)
+    let outcome = measure(&args, &mut |_| ())
         .and_then(|report| report.publish(args.json()).map(|()| report).map_err(Failure::Output));
     match outcome {
         Ok(report) => {

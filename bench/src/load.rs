@@ -130,7 +130,7 @@ impl<'a> Load<'a> {
             let at = if let Pace::Open { .. } = self.plan.pace { due } else { now_ns };
             match key.and_then(|key| rows.get_mut(key)) {
                 Some(row) => self.send(row, framer, at, now_ns),
-                None => self.tally.counts.unsent += 1,
+                None => self.tally.unsent(),
             }
         }
     }
@@ -157,7 +157,7 @@ impl<'a> Load<'a> {
 
     fn send(&mut self, row: &mut Row, framer: &mut Framer, at_ns: u64, now_ns: u64) {
         let Some(sender) = row.sender.as_mut().filter(|_| row.socket.takes_more()) else {
-            self.tally.counts.unsent += 1;
+            self.tally.unsent();
             return;
         };
         let room = self.plan.room_of(row.user);
@@ -199,9 +199,8 @@ impl<'a> Load<'a> {
             self.shared.expect(u64::from(others));
             self.tally.acked(&self.window, at_ns, now_ns);
         } else {
-            self.tally.counts.refused += 1;
             let answer = text.iter().position(|byte| *byte == b'[').unwrap_or_default();
-            self.tally.refusals.note(&sample(&text[answer..]), 1);
+            self.tally.refused(&sample(&text[answer..]));
         }
         if let Pace::Closed { .. } = self.plan.pace {
             match ack.ok {
@@ -213,7 +212,7 @@ impl<'a> Load<'a> {
 
     /// Something arrived that nobody asked for.
     pub fn other(&mut self, text: &[u8]) {
-        self.tally.others.note(&sample(text), 1);
+        self.tally.other(&sample(text));
     }
 }
 

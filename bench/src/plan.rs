@@ -41,7 +41,7 @@ pub enum Pace {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// `connect`, `fanout` or `ingest`.
-    pub scenario: &'static str,
+    pub scenario: String,
     /// The server.
     pub target: SocketAddr,
     /// Connections.
@@ -75,7 +75,7 @@ impl Plan {
         let interval =
             |rate: f64| u64::try_from(Duration::from_secs_f64(1.0 / rate).as_nanos()).unwrap_or(u64::MAX);
         let mut plan = Plan {
-            scenario: "connect",
+            scenario: "connect".to_owned(),
             target: common.target,
             users: common.users.unwrap_or(FANOUT_USERS),
             rooms: 0,
@@ -92,13 +92,13 @@ impl Plan {
         let messages = match &args.scenario {
             Scenario::Connect { .. } => None,
             Scenario::Fanout { messages, rooms, rate, .. } => {
-                (plan.scenario, plan.rooms) = ("fanout", *rooms);
+                (plan.scenario, plan.rooms) = ("fanout".to_owned(), *rooms);
                 plan.pace = Pace::Open { interval_ns: interval(*rate) };
                 Some(messages)
             }
             Scenario::Ingest { messages, rooms, inflight, .. } => {
                 plan.users = common.users.unwrap_or(INGEST_USERS);
-                (plan.scenario, plan.rooms) = ("ingest", rooms.unwrap_or((plan.users / 2).max(1)));
+                (plan.scenario, plan.rooms) = ("ingest".to_owned(), rooms.unwrap_or((plan.users / 2).max(1)));
                 plan.pace = Pace::Closed { inflight: *inflight };
                 plan.threads = plan.threads.min(plan.rooms); // all of a room send, so all live at its home
                 Some(messages)

@@ -58,6 +58,8 @@ pub struct Pool<'a> {
     told: (u64, u64, u64),
     /// Whether it has said that nothing more will be sent.
     silent: bool,
+    /// The second of the wall clock that is counted now.
+    second: u64,
 }
 
 impl<'a> Pool<'a> {
@@ -84,6 +86,7 @@ impl<'a> Pool<'a> {
             framer: Framer::new(u64::from(random())),
             told: (0, 0, 0),
             silent: false,
+            second: clock.unix_s(clock.now_ns()),
         })
     }
 
@@ -104,8 +107,10 @@ impl<'a> Pool<'a> {
             stage = next_stage;
             if stage == Stage::End {
                 self.close();
+                self.hand_over();
                 return Ok(self.load);
             }
+            self.turn_second(now);
             let mut due = now + LOOK_UP_NS;
             if stage == Stage::Connect {
                 due = due.min(self.dial_due(now));
@@ -118,6 +123,7 @@ impl<'a> Pool<'a> {
             for event in &events {
                 self.serve(event, &mut buffer);
                 let now = self.clock.now_ns();
+                self.turn_second(now);
                 if self.load.next_due_ns().is_some_and(|due| due <= now) {
                     self.load.send_due(&mut self.rows, &mut self.framer, now);
                 }
@@ -134,7 +140,7 @@ impl<'a> Pool<'a> {
         overdue.into_iter().for_each(|key| self.lose(key, "the handshake took longer than 30 s"));
         while let Some((receiver, user)) = self.dialler.next(now) {
             if let Err(why) = self.dial(receiver, user, now) {
-                self.load.tally.failed.note(&why.to_string(), 1);
+                self.load.tally.failed(&why.to_string());
                 self.load.ledger.gone(receiver, std::iter::empty());
                 self.shared.failed();
             }
@@ -222,7 +228,7 @@ impl<'a> Pool<'a> {
             Packet::Open => row.socket.write(self.framer.frame(Opcode::Text, b"40")),
             Packet::Connected => {
                 row.socket.phase = Phase::Ready;
-                self.load.tally.handshake.note(row.dialled_ns, now);
+                self.load.tally.ready(row.dialled_ns, now);
                 self.shared.connected(now);
             }
             Packet::ConnectError(reason) => {
@@ -239,10 +245,10 @@ impl<'a> Pool<'a> {
         let waiting = row.sender.iter().flat_map(Sender::waiting);
         self.load.ledger.gone(row.receiver, waiting);
         if row.socket.phase == Phase::Ready {
-            self.load.tally.dropped.note(why, 1);
+            self.load.tally.dropped(why);
             self.shared.dropped();
         } else {
-            self.load.tally.failed.note(why, 1);
+            self.load.tally.failed(why);
             self.shared.failed();
         }
     }
@@ -261,9 +267,23 @@ impl<'a> Pool<'a> {
         self.rows.clear();
     }
 
+    /// Hands over what was counted when its second has ended.
+    fn turn_second(&mut self, now: u64) {
+        let second = self.clock.unix_s(now);
+        if second != self.second {
+            self.hand_over();
+            self.second = second;
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let faults = self.load.ledger.faults.counts.iter().sum();
+        self.shared.hand_over(self.second, self.load.tally.roll(faults));
+    }
+
     fn publish(&mut self, stage: Stage) {
-        let counts = &self.load.tally.counts;
-        let now = (counts.sent, counts.acked + counts.refused, counts.delivered);
+        let counts = self.load.tally.counts();
+        let now = (counts.sent, counts.acked + counts.errors.refused, counts.delivered);
         let told = std::mem::replace(&mut self.told, now);
         self.shared.progress(now.0 - told.0, now.1 - told.1, now.2 - told.2);
         if stage >= Stage::Drain && !self.silent && self.load.next_due_ns().is_none() {

@@ -1,12 +1,20 @@
 //! The outcome of a run as a tree of plain figures: what JSON holds and the summary is told from.
 
-use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use crate::hdr::Percentiles;
+use crate::live::Totals;
 use crate::rest;
+use crate::series::Row;
+
+/// Version of the JSON form; raised when a field changes its meaning or goes, not when one is added.
+pub const SCHEMA: u32 = 1;
 
 /// The verdict.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Correctness {
     /// Acked, but not delivered to a member connected throughout.
     pub lost: u64,
@@ -19,13 +27,13 @@ pub struct Correctness {
     /// Sent, but in the end neither granted nor refused on a connection that is still there.
     pub unanswered: u64,
     /// `seq` if the server numbers its messages, else `content`: order is then judged per sender.
-    pub judged_by: &'static str,
+    pub judged_by: Cow<'static, str>,
     /// The first ten of each kind.
-    pub examples: BTreeMap<&'static str, Vec<Example>>,
+    pub examples: BTreeMap<String, Vec<Example>>,
 }
 
 /// One fault.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Example {
     /// Name of the user who met it.
     pub who: String,
@@ -36,7 +44,7 @@ pub struct Example {
     /// The server's number of it.
     pub seq: Option<u64>,
     /// What is wrong.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
 }
 
 impl Correctness {
@@ -47,10 +55,16 @@ impl Correctness {
 }
 
 /// Everything about one run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// `connect`, `fanout` or `ingest`.
-    pub scenario: &'static str,
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The load tester's own version.
+    pub version: String,
+    /// When the first connection was dialled, in ms since 1970 in UTC.
+    pub started_unix_ms: u64,
+    /// The name of the kind of load, of the preset or of the scenario file.
+    pub scenario: String,
     /// The server's address.
     pub target: String,
     /// Whether no fault was found.
@@ -69,10 +83,46 @@ pub struct Report {
     pub server: Option<Server>,
     /// Our own CPU seconds in the measured window.
     pub generator_cpu_s: f64,
+    /// Everything counted, over the whole run.
+    pub totals: Totals,
+    /// What share of all messages due and connections dialled met an error or no answer; 0 to 1.
+    pub error_rate: f64,
+    /// What the load consisted of, in order.
+    pub phases: Vec<Phase>,
+    /// The run second by second.
+    pub series: Vec<Row>,
+    /// The distributions, to be added to those of other reports.
+    pub histograms: Histograms,
+}
+
+/// One phase of the load; times in seconds since `started_unix_ms`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Phase {
+    /// Its name, as in the series' `phase`.
+    pub name: String,
+    /// Begin.
+    pub from_s: f64,
+    /// End.
+    pub to_s: f64,
+    /// Whether the report's rates and latencies are of it.
+    pub measured: bool,
+}
+
+/// HDR histograms in µs with three digits: V2, deflated, in base64; empty when nothing was noted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Histograms {
+    /// Of `connections.handshake_ms`.
+    pub handshake: String,
+    /// Of `messages.ack_ms`.
+    pub ack: String,
+    /// Of `messages.delivery_ms`.
+    pub delivery: String,
 }
 
 /// The plan in numbers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names of the options")]
 pub struct Asked {
     pub users: u32,
@@ -86,7 +136,7 @@ pub struct Asked {
 }
 
 /// Figures of connections.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connections {
     /// Became ready.
     pub connected: u64,
@@ -101,7 +151,7 @@ pub struct Connections {
 }
 
 /// Figures of messages: counts over the whole run, rates and latencies over the measured window.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Messages {
     /// Sent.
     pub sent: u64,
@@ -132,7 +182,7 @@ pub struct Messages {
 }
 
 /// Figures of the server's processes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Server {
     /// Processes at the end of the window.
     pub processes: u64,
@@ -150,18 +200,4 @@ pub struct Server {
     pub rss_bytes_end: u64,
     /// What the connections added, for each; kernel memory not included.
     pub rss_bytes_per_connection: f64,
-}
-
-/// A distribution in milliseconds.
-#[derive(Clone, Debug, Default, Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Percentiles {
-    pub count: u64,
-    pub mean: f64,
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p99_9: f64,
-    pub p99_99: f64,
-    pub max: f64,
 }

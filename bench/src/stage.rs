@@ -1,7 +1,10 @@
 //! The stages of a run, and what its threads tell each other: a few counters, added to once per
-//! loop turn and never per delivery.
+//! loop turn and never per delivery, and once a second what was counted in it.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+
+use crate::series::{Pending, Slice};
 
 /// What the threads are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +36,7 @@ pub struct Shared {
     delivered: AtomicU64,
     silent: AtomicU64,
     fenced: AtomicU64,
+    pending: Mutex<Pending>,
 }
 
 impl Shared {
@@ -71,6 +75,23 @@ impl Shared {
     /// One more broke.
     pub fn dropped(&self) {
         self.dropped.fetch_add(1, SeqCst);
+    }
+
+    /// What a thread counted in a second that has ended.
+    pub fn hand_over(&self, unix_s: u64, slice: Slice) {
+        if let Ok(mut pending) = self.pending.lock() {
+            pending.add(unix_s, slice);
+        }
+    }
+
+    /// Takes all that was handed over of seconds up to and with that one.
+    pub fn taken(&self, unix_s: u64) -> Slice {
+        self.pending.lock().map_or_else(|_| Slice::new(), |mut pending| pending.take(unix_s))
+    }
+
+    /// The last second of which anything was handed over and not taken.
+    pub fn last_pending(&self) -> Option<u64> {
+        self.pending.lock().ok()?.last()
     }
 
     /// So many more deliveries are owed.
@@ -121,6 +142,11 @@ impl Shared {
         self.silent.load(SeqCst) == u64::from(threads)
             && self.answered.load(SeqCst) == self.sent.load(SeqCst)
             && self.delivered.load(SeqCst) >= self.expected.load(SeqCst)
+    }
+
+    /// Deliveries that have come, of those owed.
+    pub fn deliveries(&self) -> (u64, u64) {
+        (self.delivered.load(SeqCst), self.expected.load(SeqCst))
     }
 
     /// Pongs so far.

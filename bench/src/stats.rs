@@ -3,33 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Range};
 
-use hdrhistogram::Histogram;
-
-/// Longest latency told apart, in µs: an hour.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
+use crate::hdr::Latency;
+use crate::series::{Errors, Slice};
 
 /// Different reasons for broken connections that are kept.
 const REASONS_MAX: usize = 10;
 
 /// A message this late is counted as late; at or below it the timer's own grain is seen.
 const LATE_NS: u64 = 1_000_000;
-
-/// Latencies, to three digits, in fixed memory.
-#[derive(Clone)]
-pub struct Latency(pub Histogram<u64>);
-
-impl Latency {
-    fn new() -> Latency {
-        #[expect(clippy::expect_used, reason = "the bounds are constants that the histogram accepts")]
-        let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("valid bounds");
-        Latency(histogram)
-    }
-
-    /// Notes the time from one moment to another.
-    pub fn note(&mut self, from_ns: u64, to_ns: u64) {
-        self.0.saturating_record(to_ns.saturating_sub(from_ns) / 1000);
-    }
-}
 
 /// How often each reason was met; the rest goes under one name.
 #[derive(Clone, Default)]
@@ -71,51 +52,56 @@ pub struct Tally {
     pub refusals: Reasons,
     /// Packets that are neither messages nor acks, such as `error` events, by their text.
     pub others: Reasons,
-    /// The plain counts.
-    pub counts: Counts,
+    /// The plain counts of the seconds handed over.
+    counts: Counts,
+    /// The second that is not over.
+    now: Slice,
 }
 
-/// Plain counts, over the whole run unless said otherwise.
+/// Plain counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
+    /// Connections that became ready.
+    pub connected: u64,
     /// Messages sent.
     pub sent: u64,
-    /// Messages due that the connection could not take any more.
-    pub unsent: u64,
     /// Messages that left more than a millisecond after their time.
     pub late: u64,
     /// The latest, in ns.
     pub lag_ns_max: u64,
     /// Granted.
     pub acked: u64,
-    /// Refused.
-    pub refused: u64,
     /// First deliveries, correct ones.
     pub delivered: u64,
     /// Acks that arrived within the measured window.
     pub acked_in_window: u64,
     /// Deliveries that arrived within the measured window.
     pub delivered_in_window: u64,
+    /// Faults seen on the way: duplicated, out of order, foreign.
+    pub faults: u64,
+    /// What went wrong otherwise.
+    pub errors: Errors,
 }
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
+        self.connected += other.connected;
         self.sent += other.sent;
-        self.unsent += other.unsent;
         self.late += other.late;
         self.lag_ns_max = self.lag_ns_max.max(other.lag_ns_max);
         self.acked += other.acked;
-        self.refused += other.refused;
         self.delivered += other.delivered;
         self.acked_in_window += other.acked_in_window;
         self.delivered_in_window += other.delivered_in_window;
+        self.faults += other.faults;
+        self.errors += other.errors;
     }
 }
 
 impl Tally {
     /// All zero.
     pub fn new() -> Tally {
-        let (none, latency) = (Reasons::default, Latency::new);
+        let (none, latency) = (Reasons::default, Latency::of_run);
         Tally {
             handshake: latency(),
             ack: latency(),
@@ -125,44 +111,96 @@ impl Tally {
             refusals: none(),
             others: none(),
             counts: Counts::default(),
+            now: Slice::new(),
         }
+    }
+
+    /// The plain counts until now.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        counts += self.now.counts;
+        counts
+    }
+
+    /// Ends a second: gives what was counted in it. `faults` is how many the ledger has noticed so far.
+    pub fn roll(&mut self, faults: u64) -> Slice {
+        self.now.counts.faults = faults.saturating_sub(self.counts.faults);
+        self.counts += self.now.counts;
+        std::mem::replace(&mut self.now, Slice::new())
+    }
+
+    /// A connection dialled at `dialled_ns` is ready.
+    pub fn ready(&mut self, dialled_ns: u64, now_ns: u64) {
+        self.handshake.note(dialled_ns, now_ns);
+        self.now.counts.connected += 1;
+    }
+
+    /// A connection could not be made.
+    pub fn failed(&mut self, why: &str) {
+        self.failed.note(why, 1);
+        self.now.counts.errors.failed += 1;
+    }
+
+    /// A connection broke.
+    pub fn dropped(&mut self, why: &str) {
+        self.dropped.note(why, 1);
+        self.now.counts.errors.dropped += 1;
     }
 
     /// A message leaves now that should have left at `at_ns`.
     pub fn sent(&mut self, at_ns: u64, now_ns: u64) {
         let lag = now_ns.saturating_sub(at_ns);
-        self.counts.sent += 1;
-        self.counts.late += u64::from(lag > LATE_NS);
-        self.counts.lag_ns_max = self.counts.lag_ns_max.max(lag);
+        let counts = &mut self.now.counts;
+        counts.sent += 1;
+        counts.late += u64::from(lag > LATE_NS);
+        counts.lag_ns_max = counts.lag_ns_max.max(lag);
+    }
+
+    /// A message was due that its connection could not take.
+    pub fn unsent(&mut self) {
+        self.now.counts.errors.unsent += 1;
     }
 
     /// A message was granted.
     pub fn acked(&mut self, window: &Range<u64>, at_ns: u64, now_ns: u64) {
-        self.counts.acked += 1;
-        self.counts.acked_in_window += u64::from(window.contains(&now_ns));
+        self.now.counts.acked += 1;
+        self.now.counts.acked_in_window += u64::from(window.contains(&now_ns));
+        self.now.ack.note(at_ns, now_ns);
         if window.contains(&at_ns) {
             self.ack.note(at_ns, now_ns);
         }
     }
 
+    /// A message was not granted.
+    pub fn refused(&mut self, answer: &str) {
+        self.refusals.note(answer, 1);
+        self.now.counts.errors.refused += 1;
+    }
+
+    /// A packet came that is neither message nor ack.
+    pub fn other(&mut self, text: &str) {
+        self.others.note(text, 1);
+        self.now.counts.errors.other += 1;
+    }
+
     /// A message arrived that was owed.
     pub fn delivered(&mut self, window: &Range<u64>, at_ns: u64, now_ns: u64) {
-        self.counts.delivered += 1;
-        self.counts.delivered_in_window += u64::from(window.contains(&now_ns));
+        self.now.counts.delivered += 1;
+        self.now.counts.delivered_in_window += u64::from(window.contains(&now_ns));
+        self.now.delivery.note(at_ns, now_ns);
         if window.contains(&at_ns) {
             self.delivery.note(at_ns, now_ns);
         }
     }
 
-    /// Adds another thread's figures.
+    /// Adds another thread's figures, its last second included.
     pub fn merge(&mut self, other: &Tally) {
         for (mine, theirs) in [
             (&mut self.handshake, &other.handshake),
             (&mut self.ack, &other.ack),
             (&mut self.delivery, &other.delivery),
         ] {
-            #[expect(clippy::expect_used, reason = "all histograms are made with the same bounds")]
-            mine.0.add(&theirs.0).expect("equal bounds");
+            mine.add(theirs);
         }
         for (mine, theirs) in [
             (&mut self.failed, &other.failed),
@@ -172,6 +210,6 @@ impl Tally {
         ] {
             theirs.0.iter().for_each(|(reason, count)| mine.note(reason, *count));
         }
-        self.counts += other.counts;
+        self.counts += other.counts();
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::plan::{Pace, Plan};
 use crate::procs::Usage;
-use crate::report::{Asked, Connections, Correctness, Messages, Percentiles, Report, Server};
+use crate::report::{Asked, Connections, Correctness, Histograms, Messages, Phase, Report, SCHEMA, Server};
 use crate::rest;
-use crate::stats::{Latency, Tally};
+use crate::series::Errors;
+use crate::stats::{Counts, Tally};
+use crate::track::Track;
 
 /// What the stages measured beside the threads' own figures.
 pub struct Figures {
@@ -24,23 +26,8 @@ pub struct Figures {
     pub before: (Option<Usage>, f64),
     /// The same at its end.
     pub after: (Option<Usage>, f64),
-}
-
-impl Percentiles {
-    fn of(latency: &Latency) -> Percentiles {
-        let ms = |us: u64| us as f64 / 1000.0;
-        let at = |quantile| ms(latency.0.value_at_quantile(quantile));
-        Percentiles {
-            count: latency.0.len(),
-            mean: latency.0.mean() / 1000.0,
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            p99_99: at(0.9999),
-            max: ms(latency.0.max()),
-        }
-    }
+    /// The phases of the load.
+    pub phases: Vec<Phase>,
 }
 
 impl Server {
@@ -53,8 +40,8 @@ impl Server {
         Some(Server {
             processes: after.processes,
             cpu_s,
-            cpu_s_per_million_deliveries: per_million(tally.counts.delivered_in_window),
-            cpu_s_per_million_acks: per_million(tally.counts.acked_in_window),
+            cpu_s_per_million_deliveries: per_million(tally.counts().delivered_in_window),
+            cpu_s_per_million_acks: per_million(tally.counts().acked_in_window),
             rss_bytes_idle: idle.rss_bytes,
             rss_bytes_connected: holding.rss_bytes,
             rss_bytes_end: after.rss_bytes,
@@ -69,30 +56,35 @@ impl Report {
         plan: &Plan,
         correctness: Correctness,
         tally: &Tally,
-        figures: &Figures,
+        figures: Figures,
         setup: rest::Pace,
+        track: Track,
     ) -> Report {
         let per_s = |count: u64, time: Duration| count as f64 / time.as_secs_f64().max(1e-9);
-        let counts = tally.counts;
+        let counts = tally.counts();
         let messages = (plan.pace != Pace::Silent).then(|| Messages {
             sent: counts.sent,
-            unsent: counts.unsent,
+            unsent: counts.errors.unsent,
             late: counts.late,
             lag_ms_max: counts.lag_ns_max as f64 / 1e6,
             acked: counts.acked,
-            refused: counts.refused,
+            refused: counts.errors.refused,
             refusals: tally.refusals.0.clone(),
             other_packets: tally.others.0.clone(),
             delivered: counts.delivered,
             acks_per_s: per_s(counts.acked_in_window, plan.duration),
             deliveries_per_s: per_s(counts.delivered_in_window, plan.duration),
-            ack_ms: Percentiles::of(&tally.ack),
-            delivery_ms: Percentiles::of(&tally.delivery),
+            ack_ms: tally.ack.percentiles(),
+            delivery_ms: tally.delivery.percentiles(),
         });
         Report {
-            scenario: plan.scenario,
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix_ms: track.started_unix_ms(),
+            scenario: plan.scenario.clone(),
             target: plan.target.to_string(),
             correct: correctness.holds(),
+            error_rate: error_rate(&track.totals.errors, correctness.unanswered, &counts),
             correctness,
             plan: Asked::of(plan),
             setup,
@@ -101,11 +93,19 @@ impl Report {
                 failed: tally.failed.0.clone(),
                 dropped: tally.dropped.0.clone(),
                 connects_per_s: per_s(figures.connected, figures.connecting),
-                handshake_ms: Percentiles::of(&tally.handshake),
+                handshake_ms: tally.handshake.percentiles(),
             },
             messages,
-            server: Server::of(figures, tally),
+            server: Server::of(&figures, tally),
             generator_cpu_s: figures.after.1 - figures.before.1,
+            totals: track.totals,
+            phases: figures.phases,
+            series: track.rows,
+            histograms: Histograms {
+                handshake: tally.handshake.encode(),
+                ack: tally.ack.encode(),
+                delivery: tally.delivery.encode(),
+            },
         }
     }
 
@@ -136,6 +136,12 @@ impl Report {
             (true, None) => 0,
         }
     }
+}
+
+/// Errors and silences for each thing that was tried.
+fn error_rate(errors: &Errors, unanswered: u64, counts: &Counts) -> f64 {
+    let tried = counts.sent + errors.unsent + counts.connected + errors.failed;
+    (errors.total() + unanswered) as f64 / tried.max(1) as f64
 }
 
 impl Asked {

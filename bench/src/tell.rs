@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::report::{Correctness, Messages, Percentiles, Report, Server};
+use crate::hdr::Percentiles;
+use crate::report::{Correctness, Messages, Report, Server};
 
 const MIB: f64 = 1024.0 * 1024.0;
 

@@ -5,6 +5,9 @@
 mod server;
 
 use clap::Parser;
+use minitalk_bench::hdr::Latency;
+use minitalk_bench::live::Step;
+use minitalk_bench::series::Row;
 use minitalk_bench::{BenchArgs, Report, measure};
 use server::{Fault, start};
 
@@ -21,7 +24,7 @@ fn args(fault: Fault, line: &str) -> BenchArgs {
 }
 
 fn run(fault: Fault, line: &str) -> Report {
-    measure(&args(fault, line)).unwrap()
+    measure(&args(fault, line), &mut |_| ()).unwrap()
 }
 
 /// 200 messages to a room of five.
@@ -156,11 +159,42 @@ fn correctness_is_the_first_line_and_json_says_the_same() {
 }
 
 #[test]
+fn the_series_adds_up_to_the_totals_and_is_told_while_it_runs() {
+    let mut seen = vec![];
+    let mut steps = vec![];
+    let line = format!("{FANOUT} --duration 2500ms --threads 2").replace("--duration 400ms ", "");
+    let report = measure(&args(Fault::Repeat, &line), &mut |snapshot| {
+        if let Some(row) = snapshot.row {
+            seen.push(row.at_s);
+        }
+        if steps.last() != Some(&snapshot.step) {
+            steps.push(snapshot.step);
+        }
+    })
+    .unwrap();
+    let series = &report.series;
+    let sum = |of: fn(&Row) -> u64| series.iter().map(of).sum::<u64>();
+    let messages = report.messages.as_ref().unwrap();
+    assert_eq!((sum(|row| row.sent), sum(|row| row.acked)), (1250, 1250), "{report}");
+    assert_eq!((sum(|row| row.delivered), report.totals.delivered), (messages.delivered, messages.delivered));
+    assert_eq!((sum(|row| row.faults), sum(|row| row.connected)), (report.correctness.duplicated, 5));
+    assert_eq!(sum(|row| row.delivery_ms.count), messages.delivered);
+    assert!(series.iter().enumerate().all(|(at, row)| row.at_s == at as u64), "no second is left out");
+    assert!(series.windows(2).all(|two| two[1].unix_s == two[0].unix_s + 1));
+    assert!(seen.len() >= 2 && seen.iter().enumerate().all(|(at, second)| *second == at as u64), "{seen:?}");
+    assert_eq!(steps[..3], [Step::SignUp, Step::LogIn, Step::Rooms]);
+    let mut whole = Latency::of_run();
+    whole.add_encoded(&report.histograms.delivery).unwrap();
+    assert_eq!(whole.percentiles(), messages.delivery_ms);
+}
+
+#[test]
 fn what_cannot_be_measured_is_one_clear_line() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let line = format!("bench fanout --target {nobody}");
-    let failure = measure(&Line::parse_from(line.split(' ')).bench).unwrap_err().to_string();
+    let failure = measure(&Line::parse_from(line.split(' ')).bench, &mut |_| ()).unwrap_err().to_string();
     assert!(failure.contains("signup-batch") && failure.lines().count() == 1, "{failure}");
-    let failure = measure(&args(Fault::None, "fanout --users 2 --rooms 3")).unwrap_err().to_string();
+    let failure =
+        measure(&args(Fault::None, "fanout --users 2 --rooms 3"), &mut |_| ()).unwrap_err().to_string();
     assert_eq!(failure, "3 rooms need at least as many users");
 }

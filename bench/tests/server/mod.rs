@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
-use wire::{Request, read_frame, read_request, respond, write_text};
+use wire::{Request, read_frame, read_request, respond, respond_not_found, write_text};
 
 /// What is wrong with the server. Where a `seq` matters, the fault meets every hundredth message,
 /// and only the room's member of the lowest name.
@@ -82,6 +82,10 @@ impl Server {
             if let Some((_, token)) = request.path.split_once("token=") {
                 let user = token.strip_prefix("token-of-").unwrap().to_owned();
                 return self.talk(user, stream, reader);
+            }
+            if !request.path.ends_with("-batch") {
+                respond_not_found(&stream);
+                continue;
             }
             let chunked = request.path.contains("login"); // both ways of sending a body are met
             respond(&stream, &self.answer(&request), chunked);

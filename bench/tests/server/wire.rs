@@ -53,6 +53,10 @@ pub fn respond(mut stream: &TcpStream, body: &Value, chunked: bool) {
     stream.write_all(answer.as_bytes()).unwrap();
 }
 
+pub fn respond_not_found(mut stream: &TcpStream) {
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").unwrap();
+}
+
 /// One frame, unmasked; an unmasked one from a client ends the test. `None`: the client is gone.
 pub fn read_frame(reader: &mut impl BufRead) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; 2];

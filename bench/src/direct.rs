@@ -1,0 +1,165 @@
+//! Leads the threads through the stages of a run and keeps track of it meanwhile.
+
+use std::io;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, SECOND_NS, ns};
+use crate::live::{Audience, Progress, Step};
+use crate::load::Load;
+use crate::plan::{Pace, Plan};
+use crate::procs::{self, Usage, Watched};
+use crate::report::Phase;
+use crate::stage::{Shared, Stage};
+use crate::sum::Figures;
+use crate::track::{Scene, Track};
+use crate::watch::Watch;
+
+/// From the decision to start until the first message, so that every thread has heard of it.
+const RUN_UP: Duration = Duration::from_millis(50);
+
+/// How often the stages look at what the threads have done.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Longest wait for the pongs of the fence; a server that answers none was still given this long.
+const FENCE: Duration = Duration::from_secs(2);
+
+/// A thread of the run.
+pub type Thread<'scope, 'load> = ScopedJoinHandle<'scope, io::Result<Load<'load>>>;
+
+/// Leads the threads through the stages.
+pub struct Director<'a, 'scope, 'load> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// What the threads tell.
+    pub shared: &'a Shared,
+    /// The run's clock.
+    pub clock: Clock,
+    /// Processes of the server.
+    pub watched: &'a Watched,
+    /// What the server tells.
+    pub watch: &'a Watch,
+    /// Who does it.
+    pub threads: &'a [Thread<'scope, 'load>],
+    /// The rows.
+    pub track: Track,
+    /// Who is told.
+    pub audience: &'a mut Audience<'a>,
+    /// What is being done, and since when.
+    pub step: (Step, u64),
+    /// The phases, once the load has begun.
+    pub phases: Vec<Phase>,
+}
+
+impl Director<'_, '_, '_> {
+    /// All stages but the last; `None` if there is nothing to measure or a thread gave up.
+    pub fn conduct(&mut self) -> Option<Figures> {
+        let idle = self.watched.usage();
+        let dialled_ns = self.clock.now_ns();
+        let users = u64::from(self.plan.users);
+        self.until(|director| {
+            let (connected, failed, _) = director.shared.connections();
+            connected + failed >= users
+        })?;
+        let (connected, failed, _) = self.shared.connections();
+        let connecting_ns = self.shared.last_connected_ns().saturating_sub(dialled_ns);
+        let holding = self.watched.usage();
+        if failed > 0 && self.plan.pace != Pace::Silent {
+            return None;
+        }
+        let start_ns = self.clock.now_ns() + ns(RUN_UP);
+        self.phases = self.phases_from(start_ns);
+        self.step = (Step::Load, start_ns);
+        self.shared.load_from(start_ns);
+        let from_ns = start_ns + ns(self.plan.warmup);
+        let before = self.sample_at(from_ns)?;
+        let after = self.sample_at(from_ns + ns(self.plan.duration))?;
+        self.step = (Step::Drain, self.clock.now_ns());
+        self.drain()?;
+        self.fence()?;
+        Some(Figures {
+            connected,
+            connecting: Duration::from_nanos(connecting_ns),
+            idle,
+            holding,
+            before,
+            after,
+            phases: self.phases.clone(),
+        })
+    }
+
+    /// The phases of a load that begins at that moment.
+    fn phases_from(&self, start_ns: u64) -> Vec<Phase> {
+        let (from_s, middle_s) =
+            (self.track.at_s(start_ns), self.track.at_s(start_ns + ns(self.plan.warmup)));
+        let to_s = middle_s + self.plan.duration.as_secs_f64();
+        let warmup = Phase { name: "warm-up".to_owned(), from_s, to_s: middle_s, measured: false };
+        let load = Phase { name: "load".to_owned(), from_s: middle_s, to_s, measured: true };
+        if self.plan.warmup.is_zero() { vec![load] } else { vec![warmup, load] }
+    }
+
+    /// CPU and memory at a moment: the server's, if it is watched, and our CPU seconds.
+    fn sample_at(&mut self, at_ns: u64) -> Option<(Option<Usage>, f64)> {
+        self.until(|director| director.clock.now_ns() + ns(LOOK) >= at_ns)?;
+        thread::sleep(Duration::from_nanos(at_ns.saturating_sub(self.clock.now_ns())));
+        Some((self.watched.usage(), procs::own_cpu_s()))
+    }
+
+    /// Waits until all that is owed has come, or nothing has come for a while.
+    fn drain(&mut self) -> Option<()> {
+        self.shared.enter(Stage::Drain);
+        let mut arrived = self.shared.arrived();
+        let mut since = Instant::now();
+        self.until(|director| {
+            let now = director.shared.arrived();
+            if now != arrived {
+                (arrived, since) = (now, Instant::now());
+            }
+            let (_, _, dropped) = director.shared.connections();
+            dropped == 0 && director.shared.settled(director.plan.threads)
+                || since.elapsed() >= director.plan.drain
+        })
+    }
+
+    fn fence(&mut self) -> Option<()> {
+        self.shared.enter(Stage::Fence);
+        let since = Instant::now();
+        self.until(|director| {
+            let (connected, _, dropped) = director.shared.connections();
+            director.shared.pongs() + dropped >= connected || since.elapsed() >= FENCE
+        })
+    }
+
+    /// Looks again and again until `done`; `None` if a thread has ended, which none should.
+    fn until(&mut self, mut done: impl FnMut(&Self) -> bool) -> Option<()> {
+        while !done(self) {
+            if self.threads.iter().any(|thread| thread.is_finished()) {
+                return None;
+            }
+            let now_ns = self.clock.now_ns();
+            let progress = self.progress(now_ns);
+            let scene = Scene {
+                step: self.step.0,
+                progress,
+                phases: &self.phases,
+                shared: self.shared,
+                watch: self.watch,
+            };
+            self.track.look(now_ns, &scene, self.audience);
+            thread::sleep(LOOK);
+        }
+        Some(())
+    }
+
+    fn progress(&self, now_ns: u64) -> Progress {
+        let elapsed_s = now_ns.saturating_sub(self.step.1) as f64 / SECOND_NS as f64;
+        let (connected, failed, _) = self.shared.connections();
+        let load_s = (self.plan.warmup + self.plan.duration).as_secs();
+        let (done, total) = match self.step.0 {
+            Step::Load => (now_ns.saturating_sub(self.step.1) / SECOND_NS, load_s),
+            Step::Drain => self.shared.deliveries(),
+            _ => (connected + failed, u64::from(self.plan.users)),
+        };
+        Progress { done: done.min(total), total, elapsed_s }
+    }
+}
