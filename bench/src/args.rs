@@ -2,15 +2,26 @@
 //! nothing behind this module meets a malformed one.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::fail_if::FailIf;
 use crate::mark;
+use crate::scenario::Victim;
 
 /// Most bytes of content in one message; a frame must fit the shared read buffer with room to spare.
 const CONTENT_BYTES_MAX: usize = 100_000;
+
+/// Lowest rate: one a day.
+pub const RATE_MIN: f64 = 1.0 / 86_400.0;
+
+/// Highest rate; beyond it the interval in nanoseconds loses its meaning.
+pub const RATE_MAX: f64 = 1e6;
+
+/// Connections begun per second where nothing else is said.
+pub const CONNECT_RATE: f64 = 2000.0;
 
 /// Arguments of `minitalk bench`; other commands embed it.
 #[derive(Args, Clone, Debug)]
@@ -20,9 +31,32 @@ pub struct BenchArgs {
     pub scenario: Scenario,
 }
 
-/// The kinds of load.
+/// The kinds of load, and what is done with their reports.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Scenario {
+    /// 30 users in 10 rooms for 30 s
+    Quick(Preset),
+    /// 100 users in 15 rooms for 60 s
+    Medium(Preset),
+    /// 500 users in 20 rooms for 120 s
+    Strong(Preset),
+    /// 1,000 users in 25 rooms for 180 s
+    Extreme(Preset),
+    /// 5,000 users in 30 rooms for 300 s
+    Mega(Preset),
+    /// 10,000 users in 35 rooms for 600 s
+    Ultra(Preset),
+    /// Your own numbers, or your own scenario file
+    Custom {
+        /// What presets share.
+        #[command(flatten)]
+        preset: Preset,
+        /// A load described in TOML (docs/load-scenarios.md)
+        #[arg(long, value_name = "FILE")]
+        scenario: Option<PathBuf>,
+    },
+    /// A moderate load for an hour, watching memory
+    Soak(Preset),
     /// Users connect at a rate and are held: connects/s, handshake times, memory per connection
     Connect {
         /// What all kinds share.
@@ -59,14 +93,38 @@ pub enum Scenario {
         #[arg(long, default_value_t = 4, value_parser = positive)]
         inflight: u32,
     },
+    /// Make one report of those of several machines
+    Merge(MergeArgs),
 }
 
-/// What every kind of load needs to know.
+/// The server.
 #[derive(Args, Clone, Debug)]
-pub struct Common {
+pub struct Server {
     /// Server, as HOST:PORT or http://HOST:PORT
     #[arg(long, default_value = "127.0.0.1:4000", value_parser = target)]
     pub target: SocketAddr,
+    /// Server processes whose CPU time and memory are reported, with their children
+    #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+}
+
+/// What becomes of the report.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Output {
+    /// Write the full report as JSON; `-` is stdout (the summary then goes to stderr)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Exit with 1 when this holds, such as 'p99>200ms', 'lost>0' or 'errors>0.1%'; may be given again
+    #[arg(long, value_name = "CONDITION", value_parser = FailIf::parse)]
+    pub fail_if: Vec<FailIf>,
+}
+
+/// What every kind of load needs to know that is not a preset.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
     /// Users, one connection each [default: 1000; ingest: 200]
     #[arg(long, value_parser = positive)]
     pub users: Option<u32>,
@@ -74,20 +132,67 @@ pub struct Common {
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub duration: Duration,
     /// Connections begun per second
-    #[arg(long, default_value_t = 2000.0, value_parser = rate)]
+    #[arg(long, default_value_t = CONNECT_RATE, value_parser = rate)]
     pub connect_rate: f64,
     /// Threads of the load tester
     #[arg(long, default_value_t = 1, value_parser = positive)]
     pub threads: u32,
-    /// Write the full report as JSON; `-` is stdout (the summary then goes to stderr)
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Server processes whose CPU time and memory are reported, with their children
-    #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
-    pub pid: Vec<u32>,
+    /// What becomes of the report.
+    #[command(flatten)]
+    pub output: Output,
 }
 
-/// What every kind of load that sends needs to know.
+/// What can be changed of a preset.
+#[derive(Args, Clone, Debug)]
+pub struct Preset {
+    /// The server.
+    #[command(flatten)]
+    pub server: Server,
+    /// Users, one connection each
+    #[arg(long, value_parser = positive)]
+    pub users: Option<u32>,
+    /// Rooms the users are spread over evenly
+    #[arg(long, value_parser = positive)]
+    pub rooms: Option<u32>,
+    /// How long the load lasts, warm-up included; its phases keep their proportions
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Messages per second of all users together, sent on schedule whatever the server does
+    #[arg(long, value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Connections begun per second
+    #[arg(long, value_parser = rate)]
+    pub connect_rate: Option<f64>,
+    /// Bytes of content per message [default: greetings of various lengths]
+    #[arg(long, value_parser = content_size)]
+    pub size: Option<usize>,
+    /// Threads of the load tester [default: one per core]
+    #[arg(long, value_parser = positive)]
+    pub threads: Option<u32>,
+    /// Longest silence waited for once sending has ended and something is still owed
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub drain: Duration,
+    /// Percent of the users that are connected but never read
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub slow_readers: Option<f64>,
+    /// Percent of the users that drop their connections at once and come back; in the middle of the load, or --every
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_missing_value = "100", value_parser = percent)]
+    pub reconnect_storm: Option<f64>,
+    /// Kill this process of the server with SIGKILL, every 10 s or --every; the server must be on this machine
+    #[arg(long, value_name = "PROCESS")]
+    pub kill: Option<Victim>,
+    /// From one storm or kill to the next
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub every: Option<Duration>,
+    /// Take the share of machine I of N: its part of users, rooms and rate
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<(u32, u32)>,
+    /// What becomes of the report.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What every kind of load that sends and is no preset needs to know.
 #[derive(Args, Clone, Debug)]
 pub struct Messages {
     /// Time under load before measuring; judged for correctness all the same
@@ -101,19 +206,52 @@ pub struct Messages {
     pub size: usize,
 }
 
-impl BenchArgs {
-    /// The part all kinds of load share.
-    pub fn common(&self) -> &Common {
-        match &self.scenario {
+/// `bench merge`
+#[derive(Args, Clone, Debug)]
+pub struct MergeArgs {
+    /// Reports written with --json
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// What becomes of the report.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Scenario {
+    /// The server, where one is loaded.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
-            | Scenario::Ingest { common, .. } => common,
+            | Scenario::Ingest { common, .. } => Some(&common.server),
+            Scenario::Merge(_) => None,
+            Scenario::Custom { preset, .. } => Some(&preset.server),
+            Scenario::Quick(preset)
+            | Scenario::Medium(preset)
+            | Scenario::Strong(preset)
+            | Scenario::Extreme(preset)
+            | Scenario::Mega(preset)
+            | Scenario::Ultra(preset)
+            | Scenario::Soak(preset) => Some(&preset.server),
         }
     }
 
-    /// Where the report goes as JSON.
-    pub fn json(&self) -> Option<&Path> {
-        self.common().json.as_deref()
+    /// What becomes of the report.
+    pub fn output(&self) -> &Output {
+        match self {
+            Scenario::Connect { common }
+            | Scenario::Fanout { common, .. }
+            | Scenario::Ingest { common, .. } => &common.output,
+            Scenario::Merge(args) => &args.output,
+            Scenario::Custom { preset, .. } => &preset.output,
+            Scenario::Quick(preset)
+            | Scenario::Medium(preset)
+            | Scenario::Strong(preset)
+            | Scenario::Extreme(preset)
+            | Scenario::Mega(preset)
+            | Scenario::Ultra(preset)
+            | Scenario::Soak(preset) => &preset.output,
+        }
     }
 }
 
@@ -124,15 +262,27 @@ fn positive(text: &str) -> Result<u32, String> {
     }
 }
 
-/// One a day to a million a second; beyond that the interval in nanoseconds loses its meaning.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
+    number.ok().filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| "expected 0 to 100".into())
+}
+
+/// Which of how many machines.
+fn shard(text: &str) -> Result<(u32, u32), String> {
+    let (which, of) = text.split_once('/').ok_or("expected I/N, such as 2/6")?;
+    let (which, of) = (positive(which)?, positive(of)?);
+    if which > of { Err(format!("there is no machine {which} of {of}")) } else { Ok((which, of)) }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if (1.0 / 86_400.0..=1e6).contains(&rate) => Ok(rate),
+        Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
         _ => Err("expected a number per second above 0, up to 1000000".into()),
     }
 }
 
-fn content_size(text: &str) -> Result<usize, String> {
+/// Bytes of a message's content.
+pub fn content_size(text: &str) -> Result<usize, String> {
     let range = mark::BYTES..=CONTENT_BYTES_MAX;
     text.parse()
         .ok()
@@ -140,7 +290,8 @@ fn content_size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("expected a number of bytes from {} to {}", range.start(), range.end()))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// `500ms`, `10s`, `2m` or `1h`, up to seven days.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a duration such as 500ms, 10s or 2m".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;
@@ -148,6 +299,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
+        "h" => 3_600_000,
         _ => return Err(wrong()),
     };
     let limit_ms = 7 * 24 * 3_600_000;
@@ -175,7 +327,7 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for text in ["", "10", "s", "1.5s", "-1s", "10 s", "10h", "99999999999999999999s", "1000000m"] {
+        for text in ["", "10", "s", "1.5s", "-1s", "10 s", "10d", "99999999999999999999s", "1000000m"] {
             assert!(duration(text).is_err(), "{text:?}");
         }
     }
@@ -195,6 +347,10 @@ mod tests {
     fn numbers_stay_in_range() {
         assert!(positive("0").is_err() && positive("-1").is_err() && positive("1").is_ok());
         assert!(rate("0").is_err() && rate("nan").is_err() && rate("0.5").is_ok());
+        assert_eq!((percent("5%"), percent("0.5")), (Ok(5.0), Ok(0.5)));
+        assert!(percent("101").is_err() && percent("-1").is_err() && percent("many").is_err());
+        assert_eq!(shard("2/6"), Ok((2, 6)));
+        assert!(["0/2", "3/2", "1", "1/", "/2", "a/b"].iter().all(|text| shard(text).is_err()));
         assert!(content_size("10").is_err() && content_size("100").is_ok());
     }
 }

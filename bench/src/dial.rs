@@ -61,6 +61,11 @@ impl Dialler {
         self.opening.push_back((now_ns.saturating_add(HANDSHAKE_NS_MAX), key, user));
     }
 
+    /// Whether one more handshake may be under way.
+    pub fn has_room(&self) -> bool {
+        self.opening.len() < OPENING_MAX
+    }
+
     /// When to ask again; a moment later while enough are under way, never once all are dialled.
     pub fn next_due_ns(&self, now_ns: u64) -> u64 {
         if self.dialled >= self.users.len() {

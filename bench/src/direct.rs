@@ -1,15 +1,18 @@
 //! Leads the threads through the stages of a run and keeps track of it meanwhile.
 
+use std::collections::VecDeque;
 use std::io;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SECOND_NS, ns};
+use crate::disrupt::{self, What};
 use crate::live::{Audience, Progress, Step};
 use crate::load::Load;
 use crate::plan::{Pace, Plan};
 use crate::procs::{self, Usage, Watched};
-use crate::report::Phase;
+use crate::report::{Disruption, Phase};
+use crate::schedule::Stretch;
 use crate::stage::{Shared, Stage};
 use crate::sum::Figures;
 use crate::track::{Scene, Track};
@@ -23,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Longest wait for the pongs of the fence; a server that answers none was still given this long.
 const FENCE: Duration = Duration::from_secs(2);
+
+/// How long a kill is tried again: a process killed before needs a while to be back.
+const KILL_PATIENCE_NS: u64 = 5 * SECOND_NS;
 
 /// A thread of the run.
 pub type Thread<'scope, 'load> = ScopedJoinHandle<'scope, io::Result<Load<'load>>>;
@@ -49,6 +55,10 @@ pub struct Director<'a, 'scope, 'load> {
     pub step: (Step, u64),
     /// The phases, once the load has begun.
     pub phases: Vec<Phase>,
+    /// Storms and kills to come.
+    pub ahead: VecDeque<(u64, What)>,
+    /// Those that were, and when.
+    pub disruptions: Vec<(Disruption, u64)>,
 }
 
 impl Director<'_, '_, '_> {
@@ -70,6 +80,8 @@ impl Director<'_, '_, '_> {
         let start_ns = self.clock.now_ns() + ns(RUN_UP);
         self.phases = self.phases_from(start_ns);
         self.step = (Step::Load, start_ns);
+        self.ahead =
+            disrupt::all(self.plan).into_iter().map(|(at, what)| (start_ns + ns(at), what)).collect();
         self.shared.load_from(start_ns);
         let from_ns = start_ns + ns(self.plan.warmup);
         let before = self.sample_at(from_ns)?;
@@ -85,17 +97,42 @@ impl Director<'_, '_, '_> {
             before,
             after,
             phases: self.phases.clone(),
+            disruptions: std::mem::take(&mut self.disruptions),
         })
     }
 
     /// The phases of a load that begins at that moment.
     fn phases_from(&self, start_ns: u64) -> Vec<Phase> {
-        let (from_s, middle_s) =
-            (self.track.at_s(start_ns), self.track.at_s(start_ns + ns(self.plan.warmup)));
-        let to_s = middle_s + self.plan.duration.as_secs_f64();
-        let warmup = Phase { name: "warm-up".to_owned(), from_s, to_s: middle_s, measured: false };
-        let load = Phase { name: "load".to_owned(), from_s: middle_s, to_s, measured: true };
-        if self.plan.warmup.is_zero() { vec![load] } else { vec![warmup, load] }
+        let phase = |(stretch, from_ns, to_ns): (&Stretch, u64, u64)| Phase {
+            name: stretch.name.clone(),
+            from_s: self.track.at_s(start_ns + from_ns),
+            to_s: self.track.at_s(start_ns + to_ns),
+            measured: stretch.measured,
+        };
+        self.plan.schedule.stretches().map(phase).collect()
+    }
+
+    /// Sets off the storm or kill that is due, if one is.
+    fn disrupt(&mut self, now_ns: u64) {
+        let Some((due_ns, what)) = self.ahead.front().copied().filter(|(due, _)| *due <= now_ns) else {
+            return;
+        };
+        let killed = match what {
+            What::Storm => Ok(None),
+            What::Kill(victim, nth) => disrupt::kill_one(self.watch.latest().as_ref(), victim, nth).map(Some),
+        };
+        let mut disruption =
+            Disruption { what: what.name(), at_s: self.track.at_s(now_ns), ..Disruption::default() };
+        match killed {
+            Err(_) if now_ns < due_ns + KILL_PATIENCE_NS => return, // the last one may be starting again
+            Err(why) => disruption.failed = Some(why),
+            Ok(pid) => {
+                disruption.pid = pid;
+                self.shared.disrupt(now_ns, what == What::Storm);
+            }
+        }
+        self.ahead.pop_front();
+        self.disruptions.push((disruption, now_ns));
     }
 
     /// CPU and memory at a moment: the server's, if it is watched, and our CPU seconds.
@@ -116,7 +153,8 @@ impl Director<'_, '_, '_> {
                 (arrived, since) = (now, Instant::now());
             }
             let (_, _, dropped) = director.shared.connections();
-            dropped == 0 && director.shared.settled(director.plan.threads)
+            // What is owed to a connection that broke comes only if that comes back.
+            (dropped == 0 || director.plan.resumes()) && director.shared.settled(director.plan.threads)
                 || since.elapsed() >= director.plan.drain
         })
     }
@@ -137,6 +175,7 @@ impl Director<'_, '_, '_> {
                 return None;
             }
             let now_ns = self.clock.now_ns();
+            self.disrupt(now_ns);
             let progress = self.progress(now_ns);
             let scene = Scene {
                 step: self.step.0,

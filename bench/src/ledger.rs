@@ -112,10 +112,11 @@ pub struct Ledger {
 impl Ledger {
     /// For the thread that serves `users`; receivers are known by their place in that list.
     pub fn new(plan: &Plan, users: &[u32]) -> Ledger {
-        let receiver = |&user| Receiver {
+        let slow = plan.slow();
+        let receiver = |&user: &u32| Receiver {
             user,
             room: plan.room_of(user),
-            connected: true,
+            connected: !slow[user as usize], // a reader that never reads is owed nothing
             seen: Seen::default(),
             last_seq: 0,
             last_of: vec![],
@@ -196,6 +197,11 @@ impl Ledger {
         }
         to.last_seq = to.last_seq.max(seq);
         true
+    }
+
+    /// The highest `seq` a receiver was told; 0: none.
+    pub fn last_seq(&self, receiver: usize) -> u64 {
+        self.receivers[receiver].last_seq
     }
 
     /// A connection broke, waiting for answers to `unanswered`: nothing counts as owed to it.

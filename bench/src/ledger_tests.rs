@@ -15,7 +15,7 @@ struct Line {
 /// Two users in one room; the first is its sender.
 fn plan(threads: u32) -> Plan {
     let line = format!("bench fanout --users 2 --rooms 1 --threads {threads}");
-    Plan::new(&Line::parse_from(line.split(' ')).bench).unwrap()
+    Plan::new(&Line::parse_from(line.split(' ')).bench.scenario).unwrap()
 }
 
 fn mark(number: u32) -> Option<Mark> {

@@ -8,17 +8,19 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`args`] | what was typed |
-//! | `plan`, `clock` | what that means: who sits in which room and on which thread, and at what pace they send |
+//! | [`args`], [`scenario`], [`presets`] | what was typed, and what is written in scenario files |
+//! | `plan`, `schedule`, `clock` | what that means: who sits in which room and on which thread, and when they send |
+//! | `preflight` | whether this machine can do it, and whether the server is ready |
 //! | `run`, `direct`, `stage` | the stages of one measurement: users and rooms, connect, warm up, measure, drain, judge |
 //! | `pool`, `dial`, `wait` | one thread's connections: a table, one epoll, one read buffer; whom to dial when |
-//! | `load` | what those connections say, and what becomes of what they hear |
+//! | `load`, `acts`, `greet` | what those connections say and when, and what becomes of what they hear |
+//! | `returns`, `disrupt` | connections that break and come back; storms and kills |
 //! | `ledger`, `seen`, `judge` | who was told what: lost, duplicated, out of order, foreign |
 //! | `socket`, `frame`, `packet`, `mark` | bytes of a connection, of a frame, of a packet, of a message's content |
-//! | `rest`, `http` | making users and rooms |
+//! | `rest`, `searches`, `http` | making users and rooms; searching |
 //! | `stats`, [`hdr`] | what one thread counts and times |
 //! | [`series`], `track`, [`live`], [`watch`], `procs` | the run second by second, the server's own figures, and what can be shown meanwhile |
-//! | [`report`], `sum`, `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
+//! | [`report`], `sum`, [`merge`], [`fail_if`], `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
 //!
 //! # What is measured how
 //!
@@ -31,11 +33,15 @@
 //! - At the end every connection is asked for a WebSocket pong, which can only arrive after
 //!   everything the server had already sent to it.
 
+mod acts;
 pub mod args;
 mod clock;
 mod dial;
 mod direct;
+mod disrupt;
+pub mod fail_if;
 mod frame;
+mod greet;
 pub mod hdr;
 mod http;
 mod judge;
@@ -43,13 +49,20 @@ mod ledger;
 pub mod live;
 mod load;
 mod mark;
+pub mod merge;
 mod packet;
 mod plan;
 mod pool;
+mod preflight;
+pub mod presets;
 mod procs;
 pub mod report;
 mod rest;
+mod returns;
 mod run;
+pub mod scenario;
+mod schedule;
+mod searches;
 mod seen;
 pub mod series;
 mod socket;
@@ -70,11 +83,16 @@ pub use run::{Failure, measure};
 /// Exit code of a run that could not be made, or that lost connections under way.
 const EXIT_FAILURE: u8 = 2;
 
-/// Runs one measurement, tells its outcome, and gives the exit code: 0 correct, 1 not correct,
-/// 2 could not be judged (bad usage, no server, broken connections).
+/// Does what was asked for, tells its outcome, and gives the exit code: 0 correct and no threshold
+/// broken, 1 not so, 2 could not be judged (bad usage, no server, broken connections).
 pub fn run(args: BenchArgs) -> ExitCode {
-    let outcome = measure(&args, &mut |_| ())
-        .and_then(|report| report.publish(args.json()).map(|()| report).map_err(Failure::Output));
+    let output = args.scenario.output();
+    let outcome = match &args.scenario {
+        Scenario::Merge(merging) => merged(merging),
+        _ => measure(&args, &mut |_| ()),
+    };
+    let outcome = outcome
+        .and_then(|report| report.publish(output.json.as_deref()).map(|()| report).map_err(Failure::Output));
     match outcome {
         Ok(report) => {
             if let Some(why) = report.unsound() {
@@ -87,4 +105,12 @@ pub fn run(args: BenchArgs) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// One report of several, with the conditions of the command line.
+fn merged(args: &args::MergeArgs) -> Result<Report, Failure> {
+    let reports = args.reports.iter().map(|path| merge::read(path)).collect::<Result<Vec<_>, _>>();
+    let mut report = reports.and_then(merge::merge).map_err(Failure::Usage)?;
+    report.thresholds = args.output.fail_if.iter().map(|condition| condition.judge(&report)).collect();
+    Ok(report)
 }

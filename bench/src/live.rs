@@ -105,6 +105,18 @@ impl Totals {
         self.errors += row.errors;
         self.bottleneck_s += u64::from(row.generator.bottleneck);
     }
+
+    /// Adds another machine's.
+    pub fn add_all(&mut self, other: &Totals) {
+        self.connections += other.connections;
+        self.sent += other.sent;
+        self.acked += other.acked;
+        self.delivered += other.delivered;
+        self.late += other.late;
+        self.faults += other.faults;
+        self.errors += other.errors;
+        self.bottleneck_s += other.bottleneck_s;
+    }
 }
 
 /// Who is told how far a run is.

@@ -1,10 +1,11 @@
 //! What one thread's connections say, and what becomes of what they hear.
 //!
-//! Open pace: message k is due at start + k × interval and belongs to room k modulo rooms; each
-//! thread sends those of the rooms it is home to. Closed pace: an ack sets off the next message of
+//! Open pace: message k is due when the plan's schedule says and belongs to room k modulo rooms; each
+//! thread sends those of the rooms it is home to. What is due while its sender is away waits for it; a
+//! sender that comes back says again all that was not answered, under the same `clientId`. Closed pace: an ack sets off the next message of
 //! its sender; a refusal does so a little later, so that a refusing server is not hammered.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use slab::Slab;
@@ -16,12 +17,21 @@ use crate::mark::{Mark, Marker};
 use crate::packet::{self, Ack, Delivery};
 use crate::plan::{Pace, Plan};
 use crate::pool::Row;
-use crate::socket::Framer;
+use crate::socket::{Framer, Phase};
 use crate::stage::Shared;
 use crate::stats::Tally;
 
 /// Wait after a refusal before the sender's next message in closed pace, in ns.
 const REFUSED_PAUSE_NS: u64 = 20_000_000;
+
+/// Messages of one sender that wait for their answers, its absence included; beyond them it sends none.
+const WAITING_MAX: usize = 10_000;
+
+/// Acks of this number and above answer something else than a message.
+const OTHER_ACKS: u32 = 1 << 31;
+
+/// Messages in a page of history.
+const PAGE: u32 = 50;
 
 /// Bytes of a refusal or of an unexpected packet that are told.
 const SAMPLE_BYTES: usize = 160;
@@ -66,6 +76,12 @@ pub struct Load<'a> {
     /// Senders to be set going again, and when.
     paused: VecDeque<(u64, usize)>,
     text: Vec<u8>,
+    /// Members of each room that read.
+    readers: Vec<u32>,
+    /// Pages of history under way: who asked, and when it should have.
+    pages: HashMap<u32, (usize, u64)>,
+    /// Pages asked for so far.
+    asked: u32,
 }
 
 impl<'a> Load<'a> {
@@ -82,7 +98,7 @@ impl<'a> Load<'a> {
             room_ids,
             shared,
             thread,
-            marker: Marker::new(plan.run, plan.size),
+            marker: Marker::new(plan.run, plan.content),
             ledger: Ledger::new(plan, users),
             tally: Tally::new(),
             senders: vec![vec![]; plan.rooms as usize],
@@ -91,6 +107,9 @@ impl<'a> Load<'a> {
             next: 0,
             paused: VecDeque::new(),
             text: vec![],
+            readers: readers(plan),
+            pages: HashMap::new(),
+            asked: 0,
         }
     }
 
@@ -114,7 +133,7 @@ impl<'a> Load<'a> {
     pub fn next_due_ns(&self) -> Option<u64> {
         let due = match self.plan.pace {
             Pace::Silent => None,
-            Pace::Open { interval_ns } => self.start_ns.map(|start| start + self.next * interval_ns),
+            Pace::Open => self.start_ns.and_then(|start| Some(start + self.plan.schedule.due_ns(self.next)?)),
             Pace::Closed { .. } => self.paused.front().map(|(due, _)| *due),
         };
         due.filter(|due| *due < self.window.end)
@@ -124,10 +143,10 @@ impl<'a> Load<'a> {
     pub fn send_due(&mut self, rows: &mut Slab<Row>, framer: &mut Framer, now_ns: u64) {
         while let Some(due) = self.next_due_ns().filter(|due| *due <= now_ns) {
             let key = match self.plan.pace {
-                Pace::Open { .. } => self.turn(),
+                Pace::Open => self.turn(),
                 _ => self.paused.pop_front().map(|(_, key)| key),
             };
-            let at = if let Pace::Open { .. } = self.plan.pace { due } else { now_ns };
+            let at = if let Pace::Open = self.plan.pace { due } else { now_ns };
             match key.and_then(|key| rows.get_mut(key)) {
                 Some(row) => self.send(row, framer, at, now_ns),
                 None => self.tally.unsent(),
@@ -156,19 +175,66 @@ impl<'a> Load<'a> {
     }
 
     fn send(&mut self, row: &mut Row, framer: &mut Framer, at_ns: u64, now_ns: u64) {
-        let Some(sender) = row.sender.as_mut().filter(|_| row.socket.takes_more()) else {
+        let Some(sender) = row
+            .sender
+            .as_mut()
+            .filter(|sender| row.socket.takes_more() && sender.inflight.len() < WAITING_MAX)
+        else {
             self.tally.unsent();
             return;
         };
+        let number = self.ledger.sent(self.plan.room_of(row.user));
+        sender.inflight.push_back((number, at_ns));
+        self.tally.sent(at_ns, now_ns);
+        self.say(row, framer, number, at_ns);
+    }
+
+    /// Writes a message, unless its sender is away; then it is said when that is back.
+    fn say(&mut self, row: &mut Row, framer: &mut Framer, number: u32, at_ns: u64) {
+        let Some(sender) = row.sender.as_ref().filter(|_| row.socket.phase == Phase::Ready) else { return };
         let room = self.plan.room_of(row.user);
-        let number = self.ledger.sent(room);
         self.text.clear();
         packet::begin_send(&mut self.text, number, &self.room_ids[room as usize]);
         self.marker.write(&mut self.text, Mark { room, slot: sender.slot, number, at_ns });
-        packet::end_send(&mut self.text);
-        sender.inflight.push_back((number, at_ns));
-        self.tally.sent(at_ns, now_ns);
+        let client_id = self.plan.resumes().then(|| format!("{:08x}-{room}-{number}", self.plan.run));
+        packet::end_send(&mut self.text, client_id.as_deref());
         row.socket.write(framer.frame(Opcode::Text, &self.text));
+    }
+
+    /// A connection is back: says again what was not answered.
+    pub fn resend(&mut self, row: &mut Row, framer: &mut Framer) {
+        let waiting: Vec<(u32, u64)> =
+            row.sender.iter().flat_map(|sender| sender.inflight.iter().copied()).collect();
+        for (number, at_ns) in waiting {
+            self.say(row, framer, number, at_ns);
+        }
+    }
+
+    /// Tells the others that somebody is typing.
+    pub fn type_on(&mut self, row: &mut Row, framer: &mut Framer) {
+        let room = self.plan.room_of(row.user) as usize;
+        row.socket.write(framer.frame(Opcode::Text, packet::typing(&self.room_ids[room]).as_bytes()));
+        self.tally.acts.typing_sent += 1;
+    }
+
+    /// Asks for a page of history, which should have been done at `at_ns`.
+    pub fn look_back(&mut self, row: &mut Row, key: usize, framer: &mut Framer, at_ns: u64) {
+        let room = self.plan.room_of(row.user) as usize;
+        let id = OTHER_ACKS + self.asked % OTHER_ACKS;
+        self.asked = self.asked.wrapping_add(1);
+        self.pages.insert(id, (key, at_ns));
+        let text = packet::history(id, &self.room_ids[room], PAGE);
+        row.socket.write(framer.frame(Opcode::Text, text.as_bytes()));
+    }
+
+    /// A connection broke: no page it asked for will come.
+    pub fn forget(&mut self, key: usize) {
+        self.pages.retain(|_, (of, _)| *of != key);
+    }
+
+    /// Whether pages of history are still under way.
+    pub fn looking_back(&self) -> bool {
+        !self.pages.is_empty()
     }
 
     /// A message arrived at a connection.
@@ -184,6 +250,13 @@ impl<'a> Load<'a> {
 
     /// An ack arrived at a connection; `key` is its place in the table.
     pub fn answered(&mut self, row: &mut Row, key: usize, ack: &Ack, text: &[u8], now_ns: u64) {
+        if let Some((_, at_ns)) = self.pages.remove(&ack.id) {
+            match ack.ok {
+                true => self.tally.acts.history.note(at_ns, now_ns),
+                false => self.tally.acts.history_refused += 1,
+            }
+            return;
+        }
         let inflight = row.sender.as_mut().map(|sender| &mut sender.inflight);
         let waiting = inflight.and_then(|waiting| {
             let place = waiting.iter().position(|(number, _)| *number == ack.id)?; // nearly always the first
@@ -195,8 +268,8 @@ impl<'a> Load<'a> {
         };
         self.ledger.answered(row.receiver, ack);
         if ack.ok {
-            let others = self.plan.members(self.plan.room_of(row.user));
-            self.shared.expect(u64::from(others));
+            let readers = self.readers[self.plan.room_of(row.user) as usize];
+            self.shared.expect(u64::from(readers));
             self.tally.acked(&self.window, at_ns, now_ns);
         } else {
             let answer = text.iter().position(|byte| *byte == b'[').unwrap_or_default();
@@ -214,6 +287,17 @@ impl<'a> Load<'a> {
     pub fn other(&mut self, text: &[u8]) {
         self.tally.other(&sample(text));
     }
+}
+
+/// Members of each room that read.
+fn readers(plan: &Plan) -> Vec<u32> {
+    let mut readers = vec![0; plan.rooms as usize];
+    for (user, _) in (0..plan.users).zip(plan.slow()).filter(|(_, slow)| !slow) {
+        if let Some(room) = readers.get_mut(plan.room_of(user) as usize) {
+            *room += 1;
+        }
+    }
+    readers
 }
 
 fn sample(text: &[u8]) -> String {

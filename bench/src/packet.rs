@@ -22,6 +22,10 @@ pub enum Packet<'a> {
     Message(Delivery<'a>),
     /// The answer to what we sent.
     Ack(Ack),
+    /// Somebody in the room is typing.
+    Typing,
+    /// What was missed is too much to be told again.
+    Gap,
     /// Anything else, such as an `error` event.
     Other,
 }
@@ -70,6 +74,8 @@ impl Reader {
                 let room_id = after(&self.room_id, event).and_then(quoted);
                 Packet::Message(Delivery { seq: self.seq(event), room_id })
             }
+            [b'4', b'2', event @ ..] if event.starts_with(b"[\"typing\",") => Packet::Typing,
+            [b'4', b'2', event @ ..] if event.starts_with(b"[\"gap\",") => Packet::Gap,
             [b'4', b'3', answer @ ..] => {
                 let (id, rest) = leading_number(answer);
                 match id.and_then(|id| u32::try_from(id).ok()) {
@@ -104,9 +110,28 @@ pub fn begin_send(out: &mut Vec<u8>, ack_id: u32, room_id: &str) {
     out.extend_from_slice(b"\",\"content\":\"");
 }
 
-/// Appends what follows the content.
-pub fn end_send(out: &mut Vec<u8>) {
+/// Appends what follows the content; with `client_id`, the server knows the message again.
+pub fn end_send(out: &mut Vec<u8>, client_id: Option<&str>) {
+    if let Some(id) = client_id {
+        out.extend_from_slice(b"\",\"clientId\":\"");
+        out.extend_from_slice(id.as_bytes());
+    }
     out.extend_from_slice(b"\"}]");
+}
+
+/// The packet that tells the room somebody is typing.
+pub fn typing(room_id: &str) -> String {
+    format!("42[\"typing\",{{\"roomId\":\"{room_id}\"}}]")
+}
+
+/// The packet that asks for the newest messages of a room.
+pub fn history(ack_id: u32, room_id: &str, limit: u32) -> String {
+    format!("42{ack_id}[\"get_messages\",{{\"roomId\":\"{room_id}\",\"limit\":{limit}}}]")
+}
+
+/// The packet that asks to be let in; with `since`, to be told all that came after that `seq`.
+pub fn connect(since: Option<u64>) -> String {
+    since.map_or_else(|| "40".to_owned(), |seq| format!("40{{\"since\":{seq}}}"))
 }
 
 /// The text from a field's value on.
@@ -148,6 +173,8 @@ mod tests {
         check("6", Packet::Other);
         check("", Packet::Other);
         check(r#"42["error",{"message":"no"}]"#, Packet::Other);
+        check(r#"42["typing",{"roomId":"r"}]"#, Packet::Typing);
+        check(r#"42["gap",{"from":1,"to":2}]"#, Packet::Gap);
         check(r#"42["messages",{"seq":1}]"#, Packet::Other);
     }
 
@@ -173,7 +200,11 @@ mod tests {
         let mut out = vec![];
         begin_send(&mut out, 7, "room");
         out.extend(b"hello");
-        end_send(&mut out);
+        let mut known = out.clone();
+        end_send(&mut out, None);
         assert_eq!(out, br#"427["send_message",{"roomId":"room","content":"hello"}]"#);
+        end_send(&mut known, Some("c1"));
+        assert_eq!(known, br#"427["send_message",{"roomId":"room","content":"hello","clientId":"c1"}]"#);
+        assert_eq!(connect(Some(9)), r#"40{"since":9}"#);
     }
 }

@@ -5,11 +5,16 @@
 //! counter numbers its messages without sharing. Its listeners may be on any thread.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
-use crate::args::{BenchArgs, Scenario};
+use crate::args::{Preset, Scenario};
 use crate::clock::random;
-use crate::mark;
+use crate::fail_if::FailIf;
+use crate::mark::{self, Content};
+use crate::presets;
+use crate::scenario::{Clients, Kill, Mix, PhaseKind, ScenarioFile, Storm};
+use crate::schedule::{Schedule, Stretch};
 
 const FANOUT_USERS: u32 = 1000;
 const INGEST_USERS: u32 = 200;
@@ -18,18 +23,15 @@ const INGEST_USERS: u32 = 200;
 const SENDER_RATE: f64 = 500.0;
 
 /// Connections from one source address; an address has some 28,000 ephemeral ports by default.
-const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+pub const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 
 /// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Never.
     Silent,
-    /// On schedule, whatever the server does: one message each so many nanoseconds.
-    Open {
-        /// From one message to the next, over all rooms.
-        interval_ns: u64,
-    },
+    /// By the plan's schedule, whatever the server does.
+    Open,
     /// Each sender has so many messages waiting for their acks.
     Closed {
         /// Messages per sender.
@@ -40,7 +42,7 @@ pub enum Pace {
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `connect`, `fanout` or `ingest`.
+    /// The name of the kind of load, of the preset, or in the scenario file.
     pub scenario: String,
     /// The server.
     pub target: SocketAddr,
@@ -50,9 +52,13 @@ pub struct Plan {
     pub rooms: u32,
     /// Threads of this program.
     pub threads: u32,
-    /// When messages are sent.
+    /// How messages are paced.
     pub pace: Pace,
-    /// Senders in each room.
+    /// The load over time; in open pace, when messages are due.
+    pub schedule: Schedule,
+    /// Messages per second at a level of 100 percent.
+    pub rate: f64,
+    /// Senders in each room, slow readers included, who don't.
     pub senders: u32,
     /// Time under load before measuring.
     pub warmup: Duration,
@@ -60,40 +66,92 @@ pub struct Plan {
     pub duration: Duration,
     /// Longest silence waited for at the end.
     pub drain: Duration,
-    /// Bytes of content.
-    pub size: usize,
+    /// What messages say.
+    pub content: Content,
     /// From one dial to the next, over all threads.
     pub connect_interval_ns: u64,
+    /// What is done beside sending.
+    pub mix: Mix,
+    /// Kinds of clients.
+    pub clients: Clients,
+    /// Users that drop their connections at once.
+    pub storm: Option<Storm>,
+    /// Processes that are killed.
+    pub kill: Option<Kill>,
+    /// Which of how many machines this is.
+    pub shard: Option<(u32, u32)>,
+    /// What fails the run.
+    pub fail_if: Vec<FailIf>,
     /// Random number of this run.
     pub run: u32,
 }
 
 impl Plan {
     /// Works out the run, or says why it makes no sense.
-    pub fn new(args: &BenchArgs) -> Result<Plan, String> {
-        let common = args.common();
-        let interval =
-            |rate: f64| u64::try_from(Duration::from_secs_f64(1.0 / rate).as_nanos()).unwrap_or(u64::MAX);
+    pub fn new(args: &Scenario) -> Result<Plan, String> {
+        let plan = match args {
+            Scenario::Merge(_) => return Err("merging loads no server".into()),
+            Scenario::Connect { .. } | Scenario::Fanout { .. } | Scenario::Ingest { .. } => {
+                Plan::of_kind(args)?
+            }
+            Scenario::Quick(preset) => Plan::of_file(presets::named("quick")?, preset)?,
+            Scenario::Medium(preset) => Plan::of_file(presets::named("medium")?, preset)?,
+            Scenario::Strong(preset) => Plan::of_file(presets::named("strong")?, preset)?,
+            Scenario::Extreme(preset) => Plan::of_file(presets::named("extreme")?, preset)?,
+            Scenario::Mega(preset) => Plan::of_file(presets::named("mega")?, preset)?,
+            Scenario::Ultra(preset) => Plan::of_file(presets::named("ultra")?, preset)?,
+            Scenario::Soak(preset) => Plan::of_file(presets::named("soak")?, preset)?,
+            Scenario::Custom { preset, scenario: None } => Plan::of_file(presets::named("custom")?, preset)?,
+            Scenario::Custom { preset, scenario: Some(path) } => Plan::of_file(presets::read(path)?, preset)?,
+        };
+        if plan.users < plan.rooms {
+            return Err(format!("{} rooms need at least as many users", plan.rooms));
+        }
+        if plan.senders > u32::from(u16::MAX) {
+            return Err("more than 65535 senders in one room".into());
+        }
+        Ok(plan)
+    }
+
+    /// `connect`, `fanout`, `ingest`.
+    fn of_kind(args: &Scenario) -> Result<Plan, String> {
+        let (Scenario::Connect { common }
+        | Scenario::Fanout { common, .. }
+        | Scenario::Ingest { common, .. }) = args
+        else {
+            return Err("not one of these kinds".into());
+        };
         let mut plan = Plan {
             scenario: "connect".to_owned(),
-            target: common.target,
+            target: common.server.target,
             users: common.users.unwrap_or(FANOUT_USERS),
             rooms: 0,
             threads: common.threads,
             pace: Pace::Silent,
+            schedule: Schedule::default(),
+            rate: 0.0,
             senders: 0,
             warmup: Duration::ZERO,
             duration: common.duration,
             drain: Duration::ZERO,
-            size: mark::BYTES,
-            connect_interval_ns: interval(common.connect_rate),
+            content: Content::Padded(mark::BYTES),
+            connect_interval_ns: interval_ns(common.connect_rate),
+            mix: Mix::default(),
+            clients: Clients::default(),
+            storm: None,
+            kill: None,
+            shard: None,
+            fail_if: common.output.fail_if.clone(),
             run: random(),
         };
-        let messages = match &args.scenario {
-            Scenario::Connect { .. } => None,
+        let messages = match args {
             Scenario::Fanout { messages, rooms, rate, .. } => {
                 (plan.scenario, plan.rooms) = ("fanout".to_owned(), *rooms);
-                plan.pace = Pace::Open { interval_ns: interval(*rate) };
+                (plan.pace, plan.rate) = (Pace::Open, *rate);
+                let wanted = (rate / f64::from(plan.rooms) / SENDER_RATE).ceil();
+                let largest_room = plan.users.div_ceil(plan.rooms);
+                plan.senders =
+                    (1..largest_room).find(|count| f64::from(*count) >= wanted).unwrap_or(largest_room);
                 Some(messages)
             }
             Scenario::Ingest { messages, rooms, inflight, .. } => {
@@ -101,40 +159,96 @@ impl Plan {
                 (plan.scenario, plan.rooms) = ("ingest".to_owned(), rooms.unwrap_or((plan.users / 2).max(1)));
                 plan.pace = Pace::Closed { inflight: *inflight };
                 plan.threads = plan.threads.min(plan.rooms); // all of a room send, so all live at its home
+                plan.senders = plan.users.div_ceil(plan.rooms);
                 Some(messages)
             }
+            _ => None,
         };
         plan.threads = plan.threads.min(plan.users);
-        if plan.users < plan.rooms {
-            return Err(format!("{} rooms need at least as many users", plan.rooms));
-        }
         if let Some(messages) = messages {
-            (plan.warmup, plan.drain, plan.size) = (messages.warmup, messages.drain, messages.size);
-            plan.senders = plan.senders_per_room(args)?;
+            (plan.warmup, plan.drain) = (messages.warmup, messages.drain);
+            plan.content = Content::Padded(messages.size);
         }
+        let stretch = |name: &str, duration, measured| {
+            let (from, to) = (plan.rate, plan.rate);
+            Stretch { name: name.to_owned(), duration, from, to, measured }
+        };
+        let both = [stretch("warm-up", plan.warmup, false), stretch("load", plan.duration, true)];
+        plan.schedule = Schedule::new(both.into_iter().filter(|part| !part.duration.is_zero()).collect());
         Ok(plan)
     }
 
-    fn senders_per_room(&self, args: &BenchArgs) -> Result<u32, String> {
-        let largest_room = self.users.div_ceil(self.rooms);
-        if let Scenario::Fanout { rate, .. } = args.scenario {
-            let wanted = (rate / f64::from(self.rooms) / SENDER_RATE).ceil();
-            return Ok((1..largest_room).find(|count| f64::from(*count) >= wanted).unwrap_or(largest_room));
+    /// A preset or a scenario file, changed by flags.
+    fn of_file(mut file: ScenarioFile, flags: &Preset) -> Result<Plan, String> {
+        presets::change(&mut file, flags)?;
+        let mut fail_if = flags.output.fail_if.clone();
+        for condition in &file.fail_if {
+            fail_if.push(FailIf::parse(condition)?);
         }
-        if largest_room > u32::from(u16::MAX) {
-            return Err("more than 65535 senders in one room".into());
-        }
-        Ok(largest_room)
+        let stretches = stretches(&file);
+        let warmup = stretches.iter().take_while(|part| !part.measured).map(|part| part.duration).sum();
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = flags.threads.unwrap_or_else(|| u32::try_from(cores).unwrap_or(1));
+        Ok(Plan {
+            scenario: file.name.clone(),
+            target: flags.server.target,
+            users: file.users,
+            rooms: file.rooms,
+            threads: threads.min(file.rooms), // all of a room may send, so all live at its home
+            pace: Pace::Open,
+            schedule: Schedule::new(stretches),
+            rate: file.rate,
+            senders: file.users.div_ceil(file.rooms),
+            warmup,
+            duration: file.duration().saturating_sub(warmup),
+            drain: flags.drain,
+            content: file.size.map_or(Content::Greetings, Content::Padded),
+            connect_interval_ns: interval_ns(file.connect_rate),
+            mix: file.mix,
+            clients: file.clients,
+            storm: file.storm,
+            kill: file.kill,
+            shard: flags.shard,
+            fail_if,
+            run: random(),
+        })
+    }
+
+    /// Whether clients come back when their connection breaks, and go on where they were.
+    pub fn resumes(&self) -> bool {
+        self.mix.reconnect > 0.0 || self.storm.is_some() || self.kill.is_some()
+    }
+
+    /// A place for each user that spreads neighbours apart: shares are taken from its front.
+    fn place(&self, user: u32) -> u32 {
+        let users = u64::from(self.users);
+        let step = (users * 618 / 1000..).find(|step| gcd(*step, users) == 1).unwrap_or(1);
+        u32::try_from(u64::from(user) * step % users).unwrap_or(user)
+    }
+
+    fn share(&self, percent: f64) -> u32 {
+        (0..=self.users)
+            .rfind(|count| f64::from(*count) * 100.0 <= percent * f64::from(self.users))
+            .unwrap_or(0)
+    }
+
+    /// Who never reads.
+    pub fn slow(&self) -> Vec<bool> {
+        let share = self.share(self.clients.slow_readers);
+        (0..self.users).map(|user| share > 0 && self.place(user) < share).collect()
+    }
+
+    /// Whom the nth storm strikes.
+    pub fn struck(&self, percent: f64, nth: u64) -> Vec<bool> {
+        let share = self.share(percent);
+        let turn = u32::try_from(nth % u64::from(self.users)).unwrap_or_default();
+        let (slow, place) = (self.slow(), |user: u32| (self.place(user) + turn) % self.users);
+        (0..self.users).zip(slow).map(|(user, slow)| !slow && share > 0 && place(user) < share).collect()
     }
 
     /// The room a user is in.
     pub fn room_of(&self, user: u32) -> u32 {
         user.checked_rem(self.rooms).unwrap_or_default()
-    }
-
-    /// How many users are in a room.
-    pub fn members(&self, room: u32) -> u32 {
-        self.users / self.rooms + u32::from(room < self.users % self.rooms)
     }
 
     /// The thread a user's connection lives on.
@@ -173,11 +287,37 @@ impl Plan {
     }
 }
 
+/// What a file's phases come to.
+fn stretches(file: &ScenarioFile) -> Vec<Stretch> {
+    let mut level = 0.0;
+    let mut measuring = false;
+    let stretch = |phase: &crate::scenario::PhaseFile| {
+        let to = file.rate * phase.level / 100.0;
+        let from = if phase.kind == PhaseKind::Ramp { level } else { to };
+        if phase.kind != PhaseKind::Spike {
+            level = to;
+        }
+        measuring |= phase.kind != PhaseKind::Ramp;
+        let name = phase.name.clone().unwrap_or_else(|| phase.kind.name().to_owned());
+        Stretch { name, duration: phase.duration, from, to, measured: measuring }
+    };
+    file.phases.iter().map(stretch).collect()
+}
+
+fn interval_ns(rate: f64) -> u64 {
+    u64::try_from(Duration::from_secs_f64(1.0 / rate).as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::BenchArgs;
 
     #[derive(Parser)]
     struct Line {
@@ -186,7 +326,7 @@ mod tests {
     }
 
     fn plan(line: &str) -> Result<Plan, String> {
-        Plan::new(&Line::parse_from(format!("bench {line}").split(' ')).bench)
+        Plan::new(&Line::parse_from(format!("bench {line}").split(' ')).bench.scenario)
     }
 
     /// Every room has its senders, each at home and in a place of its own.
@@ -203,7 +343,6 @@ mod tests {
             }
         }
         for (room, (slots, count)) in (0..).zip(slots.into_iter().zip(members)) {
-            assert_eq!(plan.members(room), count, "{line}: room {room}");
             assert_eq!(slots, (0..senders.min(count)).collect::<Vec<_>>(), "{line}: room {room}");
         }
     }
@@ -215,6 +354,59 @@ mod tests {
         check("fanout --users 100 --rooms 7 --threads 3 --rate 7000", 2);
         check("ingest --users 11 --threads 8", 3);
         check("ingest --users 20 --rooms 3 --threads 2", 7);
+    }
+
+    #[test]
+    fn presets_have_the_numbers_of_their_menu() {
+        for (name, users, rooms, seconds) in [
+            ("quick", 30, 10, 30),
+            ("medium", 100, 15, 60),
+            ("strong", 500, 20, 120),
+            ("extreme", 1000, 25, 180),
+            ("mega", 5000, 30, 300),
+            ("ultra", 10_000, 35, 600),
+        ] {
+            let plan = plan(name).unwrap();
+            assert_eq!(
+                (plan.users, plan.rooms, (plan.warmup + plan.duration).as_secs()),
+                (users, rooms, seconds)
+            );
+            assert!(!plan.warmup.is_zero() && plan.scenario == name && !plan.resumes());
+            check(name, users.div_ceil(rooms));
+        }
+        assert!(plan("soak").unwrap().resumes());
+    }
+
+    #[test]
+    fn flags_change_a_preset_and_its_phases_keep_their_proportions() {
+        let changed = plan("quick --duration 3s --rate 50 --users 5 --threads 1").unwrap();
+        assert_eq!((changed.users, changed.rooms, changed.rate), (5, 5, 50.0));
+        assert_eq!(
+            (changed.warmup, changed.duration),
+            (Duration::from_millis(300), Duration::from_millis(2700))
+        );
+        assert_eq!(changed.schedule.messages(), 8 + 135); // the ramp's area is 7.5
+        let failure = plan("quick --users 5 --rooms 6").unwrap_err();
+        assert_eq!(failure, "6 rooms need at least as many users");
+    }
+
+    #[test]
+    fn shards_add_up() {
+        let shards: Vec<Plan> = (1..=3).map(|i| plan(&format!("quick --shard {i}/3")).unwrap()).collect();
+        assert_eq!(shards.iter().map(|shard| shard.users).sum::<u32>(), 30);
+        assert_eq!(shards.iter().map(|shard| shard.rooms).collect::<Vec<_>>(), [3, 3, 4]);
+        assert!(shards.iter().all(|shard| (shard.rate - 10.0).abs() < 1e-9));
+        assert!(plan("quick --shard 1/11").unwrap_err().contains("at least one room"));
+    }
+
+    #[test]
+    fn shares_of_users_are_exact() {
+        for (users, percent, slow) in
+            [(100, 10, 10), (1000, 5, 50), (30, 10, 3), (7, 50, 3), (9, 0, 0), (10, 100, 10)]
+        {
+            let plan = plan(&format!("custom --users {users} --rooms 3 --slow-readers {percent}")).unwrap();
+            assert_eq!(plan.slow().iter().filter(|slow| **slow).count(), slow, "{percent} % of {users}");
+        }
     }
 
     #[test]

@@ -9,13 +9,14 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+use crate::acts::{Act, Acts};
 use crate::clock::{Clock, random};
 use crate::dial::Dialler;
 use crate::frame::Opcode;
 use crate::load::{Load, Sender};
-use crate::packet::{Packet, Reader};
+use crate::packet::{self, Packet, Reader};
 use crate::plan::Plan;
-
+use crate::returns::{Away, Returns};
 use crate::socket::{Framer, PAYLOAD_BYTES_MAX, Phase, Socket, Step};
 use crate::stage::{Shared, Stage};
 use crate::wait::wait;
@@ -38,28 +39,35 @@ pub struct Row {
     pub receiver: usize,
     /// What it needs to send, if it sends.
     pub sender: Option<Sender>,
+    /// Set while it is broken and to come back.
+    pub away: Option<Away>,
+    /// Whether it reads what it is told; slow readers don't, until the end.
+    slow: bool,
     dialled_ns: u64,
     fenced: bool,
 }
 
 /// One thread's work.
 pub struct Pool<'a> {
-    plan: &'a Plan,
-    shared: &'a Shared,
-    clock: Clock,
+    pub(crate) plan: &'a Plan,
+    pub(crate) shared: &'a Shared,
+    pub(crate) clock: Clock,
     tokens: &'a [String],
-    dialler: Dialler,
-    rows: Slab<Row>,
-    poll: Poll,
+    pub(crate) dialler: Dialler,
+    pub(crate) rows: Slab<Row>,
+    pub(crate) poll: Poll,
     reader: Reader,
     framer: Framer,
-    load: Load<'a>,
+    pub(crate) load: Load<'a>,
     /// What the load had counted when it was last published.
     told: (u64, u64, u64),
     /// Whether it has said that nothing more will be sent.
     silent: bool,
     /// The second of the wall clock that is counted now.
     second: u64,
+    pub(crate) slow: Vec<bool>,
+    acts: Acts,
+    pub(crate) returns: Returns,
 }
 
 impl<'a> Pool<'a> {
@@ -87,6 +95,9 @@ impl<'a> Pool<'a> {
             told: (0, 0, 0),
             silent: false,
             second: clock.unix_s(clock.now_ns()),
+            slow: plan.slow(),
+            acts: Acts::new(plan, thread),
+            returns: Returns::default(),
         })
     }
 
@@ -100,9 +111,10 @@ impl<'a> Pool<'a> {
             let next_stage = self.shared.stage();
             if stage < Stage::Load && next_stage >= Stage::Load {
                 self.load.begin(&self.rows, self.shared.start_ns());
+                self.acts.begin(self.shared.start_ns());
             }
             if stage < Stage::Fence && next_stage >= Stage::Fence {
-                self.fence();
+                self.fence(&mut buffer);
             }
             stage = next_stage;
             if stage == Stage::End {
@@ -112,9 +124,12 @@ impl<'a> Pool<'a> {
             }
             self.turn_second(now);
             let mut due = now + LOOK_UP_NS;
-            if stage == Stage::Connect {
+            if stage == Stage::Connect || self.plan.resumes() {
                 due = due.min(self.dial_due(now));
             }
+            self.weather(now);
+            self.act_due(now);
+            due = due.min(self.acts.next_due_ns().unwrap_or(due));
             self.load.send_due(&mut self.rows, &mut self.framer, now);
             due = due.min(self.load.next_due_ns().unwrap_or(due));
             self.publish(stage);
@@ -134,8 +149,10 @@ impl<'a> Pool<'a> {
     /// Dials whoever is due and gives up on handshakes that take too long; tells when to look again.
     fn dial_due(&mut self, now: u64) -> u64 {
         let rows = &self.rows;
-        let opening =
-            |key, user| rows.get(key).is_some_and(|row| row.user == user && row.socket.phase < Phase::Ready);
+        let opening = |key, user| {
+            let under_way = |row: &Row| (Phase::Dialling..Phase::Ready).contains(&row.socket.phase);
+            rows.get(key).is_some_and(|row| row.user == user && under_way(row))
+        };
         let overdue = self.dialler.overdue(now, opening);
         overdue.into_iter().for_each(|key| self.lose(key, "the handshake took longer than 30 s"));
         while let Some((receiver, user)) = self.dialler.next(now) {
@@ -145,17 +162,19 @@ impl<'a> Pool<'a> {
                 self.shared.failed();
             }
         }
-        self.dialler.next_due_ns(now)
+        self.dialler.next_due_ns(now).min(self.redial_due(now))
     }
 
     fn dial(&mut self, receiver: usize, user: u32, now: u64) -> io::Result<()> {
-        let mut socket = Socket::dial(self.plan.target, self.plan.source_of(user))?;
+        let slow = self.slow[user as usize];
+        let mut socket = Socket::dial(self.plan.target, self.plan.source_of(user), slow)?;
         let entry = self.rows.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket.stream, Token(entry.key()), interest)?;
         self.dialler.began(entry.key(), user, now);
-        let sender = self.plan.slot_of(user).map(Sender::new);
-        entry.insert(Row { socket, user, receiver, sender, dialled_ns: now, fenced: false });
+        let sender = self.plan.slot_of(user).filter(|_| !slow).map(Sender::new);
+        let (away, fenced) = (None, false);
+        entry.insert(Row { socket, user, receiver, sender, away, slow, dialled_ns: now, fenced });
         Ok(())
     }
 
@@ -170,6 +189,9 @@ impl<'a> Pool<'a> {
 
     fn attend(&mut self, key: usize, event: &Event, buffer: &mut [u8]) -> Result<(), String> {
         let row = &mut self.rows[key];
+        if row.socket.phase == Phase::Away {
+            return Ok(()); // an event of the connection it had before
+        }
         if row.socket.phase == Phase::Dialling {
             return row.socket.upgrade(self.plan.target, &self.tokens[row.user as usize]);
         }
@@ -179,11 +201,19 @@ impl<'a> Pool<'a> {
         if !event.is_readable() && !event.is_read_closed() && !event.is_error() {
             return Ok(());
         }
+        if row.slow && row.socket.phase == Phase::Ready {
+            return Ok(());
+        }
+        self.read(key, buffer, event.is_read_closed())
+    }
+
+    /// Reads until there is nothing more for now; `closed`: the end is near and must be met.
+    fn read(&mut self, key: usize, buffer: &mut [u8], closed: bool) -> Result<(), String> {
         while let Some((filled, more)) = self.rows[key].socket.receive(buffer)? {
             let now = self.clock.now_ns();
             let used = self.digest(key, &buffer[..filled], now)?;
             self.rows[key].socket.keep(&buffer[used..filled]);
-            if !more && !event.is_read_closed() {
+            if !more && !closed {
                 break; // a short read has emptied the socket; the next byte makes a new event
             }
         }
@@ -209,7 +239,10 @@ impl<'a> Pool<'a> {
                     used
                 }
                 Step::Text(used, text) => {
-                    self.hear(key, &text, now)?;
+                    // What a slow reader finds at the end is too late to be judged.
+                    if !self.slow[row.user as usize] || row.socket.phase < Phase::Ready {
+                        self.hear(key, &text, now)?;
+                    }
                     used
                 }
             };
@@ -217,19 +250,38 @@ impl<'a> Pool<'a> {
     }
 
     fn hear(&mut self, key: usize, text: &[u8], now: u64) -> Result<(), String> {
+        let packet = self.reader.read(text);
+        if packet == Packet::Connected {
+            self.weather(now); // it may be back from something this thread has not noticed yet
+        }
         let row = &mut self.rows[key];
-        match self.reader.read(text) {
+        match packet {
             Packet::Message(delivery) => self.load.heard(row, &delivery, text, now),
             Packet::Ack(ack) => self.load.answered(row, key, &ack, text, now),
             Packet::Ping(payload) => {
                 let answer = [b"3", payload].concat();
                 row.socket.write(self.framer.frame(Opcode::Text, &answer));
             }
-            Packet::Open => row.socket.write(self.framer.frame(Opcode::Text, b"40")),
+            Packet::Open => {
+                let since = row.away.as_ref().map(|_| self.load.ledger.last_seq(row.receiver));
+                let packet = packet::connect(since);
+                row.socket.write(self.framer.frame(Opcode::Text, packet.as_bytes()));
+            }
             Packet::Connected => {
                 row.socket.phase = Phase::Ready;
-                self.load.tally.ready(row.dialled_ns, now);
+                match row.away.take() {
+                    None => self.load.tally.ready(row.dialled_ns, now),
+                    Some(away) => {
+                        self.load.tally.back(away.disrupted, away.since_ns, now);
+                        self.load.resend(row, &mut self.framer);
+                    }
+                }
                 self.shared.connected(now);
+            }
+            Packet::Typing => self.load.tally.acts.typing_heard += 1,
+            Packet::Gap => {
+                self.load.tally.acts.gaps += 1;
+                self.load.ledger.gone(row.receiver, std::iter::empty());
             }
             Packet::ConnectError(reason) => {
                 return Err(format!("the server refused: {}", String::from_utf8_lossy(reason)));
@@ -241,10 +293,18 @@ impl<'a> Pool<'a> {
     }
 
     fn lose(&mut self, key: usize, why: &str) {
+        self.load.forget(key);
+        if self.comes_back(key, why) {
+            return;
+        }
         let row = self.rows.remove(key);
         let waiting = row.sender.iter().flat_map(Sender::waiting);
         self.load.ledger.gone(row.receiver, waiting);
-        if row.socket.phase == Phase::Ready {
+        let ready = row.socket.phase == Phase::Ready;
+        if ready && self.slow[row.user as usize] {
+            self.load.tally.acts.slow_closed += 1; // it was asked for
+            self.shared.dropped();
+        } else if ready {
             self.load.tally.dropped(why);
             self.shared.dropped();
         } else {
@@ -253,18 +313,62 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Asks every connection for a pong: what the server had sent before comes before it.
-    fn fence(&mut self) {
-        for (_, row) in &mut self.rows {
+    /// Asks every connection for a pong: what the server had sent before comes before it. Slow readers
+    /// now read on, to learn whether the server has closed them.
+    fn fence(&mut self, buffer: &mut [u8]) {
+        let mut woken = vec![];
+        for (key, row) in &mut self.rows {
             row.socket.write(self.framer.frame(Opcode::Ping, b"fence"));
+            if std::mem::take(&mut row.slow) && row.socket.phase == Phase::Ready {
+                woken.push(key);
+            }
+        }
+        for key in woken {
+            if let Err(why) = self.read(key, buffer, false) {
+                self.lose(key, &why);
+            }
         }
     }
 
     fn close(&mut self) {
         for (_, row) in &mut self.rows {
+            if let Some(away) = &row.away {
+                if away.disrupted {
+                    self.load.tally.stayed_away(away.since_ns);
+                }
+                let waiting = row.sender.iter().flat_map(Sender::waiting);
+                self.load.ledger.gone(row.receiver, waiting);
+                self.load.tally.dropped("it did not come back before the end");
+            }
             row.socket.write(self.framer.frame(Opcode::Close, &1000_u16.to_be_bytes()));
         }
         self.rows.clear();
+    }
+
+    /// Does what is due beside sending.
+    fn act_due(&mut self, now: u64) {
+        while let Some((act, nth, due)) = self.acts.take_due(now) {
+            let Some(key) = self.pick(nth) else { continue };
+            let row = &mut self.rows[key];
+            match act {
+                Act::Typing => self.load.type_on(row, &mut self.framer),
+                Act::History => self.load.look_back(row, key, &mut self.framer, due),
+                Act::Reconnect => {
+                    self.load.tally.acts.reconnects += 1;
+                    self.interrupt(key, false, now);
+                }
+            }
+        }
+    }
+
+    /// A connection that is ready and reads, another one each time.
+    fn pick(&self, nth: u64) -> Option<usize> {
+        let keys = self.rows.capacity().max(1);
+        let first = usize::try_from(nth.wrapping_mul(0x9e37_79b9) % keys as u64).ok()?;
+        let fit = |key: &usize| {
+            self.rows.get(*key).is_some_and(|row| row.socket.phase == Phase::Ready && !row.slow)
+        };
+        (first..keys).chain(0..first).find(fit)
     }
 
     /// Hands over what was counted when its second has ended.
@@ -286,7 +390,8 @@ impl<'a> Pool<'a> {
         let now = (counts.sent, counts.acked + counts.errors.refused, counts.delivered);
         let told = std::mem::replace(&mut self.told, now);
         self.shared.progress(now.0 - told.0, now.1 - told.1, now.2 - told.2);
-        if stage >= Stage::Drain && !self.silent && self.load.next_due_ns().is_none() {
+        let idle = || self.load.next_due_ns().is_none() && !self.load.looking_back();
+        if stage >= Stage::Drain && !self.silent && idle() {
             self.silent = true;
             self.shared.silent();
         }

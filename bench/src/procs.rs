@@ -67,6 +67,11 @@ impl Watched {
     }
 }
 
+/// The process that started another, if that is there.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid).map(|process| process.parent)
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fail_if::Judged;
 use crate::hdr::Percentiles;
 use crate::live::Totals;
 use crate::rest;
@@ -87,12 +88,88 @@ pub struct Report {
     pub totals: Totals,
     /// What share of all messages due and connections dialled met an error or no answer; 0 to 1.
     pub error_rate: f64,
+    /// What was done beside sending.
+    #[serde(default)]
+    pub actions: Actions,
+    /// Storms and kills, in order.
+    #[serde(default)]
+    pub disruptions: Vec<Disruption>,
+    /// What the run was to be failed for.
+    #[serde(default)]
+    pub thresholds: Vec<Judged>,
+    /// About this machine.
+    #[serde(default)]
+    pub preflight: Preflight,
     /// What the load consisted of, in order.
     pub phases: Vec<Phase>,
     /// The run second by second.
     pub series: Vec<Row>,
     /// The distributions, to be added to those of other reports.
     pub histograms: Histograms,
+}
+
+/// What was done beside sending.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Actions {
+    /// Typing events sent.
+    pub typing_sent: u64,
+    /// Typing events heard by others.
+    pub typing_heard: u64,
+    /// Pages of history asked for over the socket.
+    pub history: Action,
+    /// Searches over REST.
+    pub search: Action,
+    /// Connections dropped by their own client and made again.
+    pub reconnects: u64,
+}
+
+/// One kind of question and its answers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Action {
+    /// From the moment it should have been asked to the answer.
+    pub ms: Percentiles,
+    /// Not answered, or refused, by reason.
+    pub failed: BTreeMap<String, u64>,
+}
+
+/// A storm or a kill.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Disruption {
+    /// `reconnect storm`, `worker killed` or `storage writer killed`.
+    pub what: String,
+    /// Seconds since `started_unix_ms`.
+    pub at_s: f64,
+    /// The process that was killed.
+    pub pid: Option<u32>,
+    /// Why it could not be done, if it could not.
+    pub failed: Option<String>,
+    /// Connections it broke.
+    pub interrupted: u64,
+    /// From the break to being in the namespace again.
+    pub recovery_ms: Percentiles,
+    /// From it to the last return.
+    pub all_back_ms: f64,
+    /// Longest wait for the ack of a message due after it and before the next.
+    pub ack_ms_max: f64,
+}
+
+/// What was found out before the run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preflight {
+    /// Files this program may have open.
+    pub file_limit: u64,
+    /// Source ports of each address.
+    pub ports: u64,
+    /// Deliveries per second this machine can read and judge, as tried out.
+    pub judges_per_s: f64,
+    /// Deliveries per second the load comes to at its height.
+    pub asked_per_s: f64,
+    /// What may spoil the figures.
+    pub warnings: Vec<String>,
 }
 
 /// One phase of the load; times in seconds since `started_unix_ms`.
@@ -119,6 +196,12 @@ pub struct Histograms {
     pub ack: String,
     /// Of `messages.delivery_ms`.
     pub delivery: String,
+    /// Of `connections.recovery_ms`.
+    pub recovery: String,
+    /// Of `actions.history.ms`.
+    pub history: String,
+    /// Of `actions.search.ms`.
+    pub search: String,
 }
 
 /// The plan in numbers.
@@ -130,6 +213,8 @@ pub struct Asked {
     pub threads: u32,
     pub rate_per_s: Option<f64>,
     pub inflight: Option<u32>,
+    #[serde(default)]
+    pub shard: Option<(u32, u32)>,
     pub size_bytes: usize,
     pub warmup_s: f64,
     pub duration_s: f64,
@@ -146,8 +231,23 @@ pub struct Connections {
     pub dropped: BTreeMap<String, u64>,
     /// Ready ones per second, from the first dial to the last of them.
     pub connects_per_s: f64,
-    /// From dialling to being in the namespace.
+    /// From dialling to being in the namespace, the first time.
     pub handshake_ms: Percentiles,
+    /// Broken because the mix, a storm or a kill wanted it.
+    #[serde(default)]
+    pub interrupted: u64,
+    /// Returns after which the server could not tell all that was missed.
+    #[serde(default)]
+    pub gaps: u64,
+    /// From a break to being in the namespace again.
+    #[serde(default)]
+    pub recovery_ms: Percentiles,
+    /// Users that never read.
+    #[serde(default)]
+    pub slow_readers: u64,
+    /// Those of them the server closed.
+    #[serde(default)]
+    pub slow_readers_closed: u64,
 }
 
 /// Figures of messages: counts over the whole run, rates and latencies over the measured window.

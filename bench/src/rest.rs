@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::greet;
 use crate::http::{Answer, Client};
 use crate::live::{Audience, Progress, Snapshot, Step, Totals};
 use crate::plan::Plan;
@@ -181,7 +182,7 @@ fn password(name: &str) -> String {
 fn make_rooms(plan: &Plan, names: &[String], owner: &str, news: &mut News) -> Result<Vec<String>, String> {
     let mut client = Client::new(plan.target);
     let mut made = HashMap::new();
-    let room_name = |room: u32| format!("b{:08x}r{room}", plan.run);
+    let room_name = |room: u32| greet::room_name(plan.run, room);
     let per_call = PARTICIPANTS_PER_CALL.div_ceil(plan.users.div_ceil(plan.rooms.max(1)).max(1) as usize);
     let rooms: Vec<u32> = (0..plan.rooms).collect();
     for batch in rooms.chunks(per_call) {

@@ -4,11 +4,10 @@
 //! given by the clock. When sending is over, what is owed is waited for as long as anything still
 //! arrives; a fence then makes sure that nothing more is under way, and the parts are judged.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::thread::{self, ScopedJoinHandle};
-
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::BenchArgs;
 use crate::clock::Clock;
@@ -18,16 +17,16 @@ use crate::live::{Audience, Step};
 use crate::load::Load;
 use crate::plan::Plan;
 use crate::pool::Pool;
+use crate::preflight;
 use crate::procs::Watched;
 use crate::report::Report;
-use crate::rest;
+use crate::rest::{self, Population};
+use crate::searches::{self, Searches};
 use crate::stage::{Shared, Stage};
 use crate::stats::Tally;
+use crate::sum::{Figures, Parts};
 use crate::track::Track;
 use crate::watch::Watch;
-
-/// File descriptors of this program that are not connections, at most.
-const SPARE_FILES: u64 = 64;
 
 /// Why there is nothing to report.
 #[derive(Debug)]
@@ -54,41 +53,17 @@ impl fmt::Display for Failure {
 
 /// Makes one measurement and judges it; tells `audience` meanwhile how far it is.
 pub fn measure(args: &BenchArgs, audience: &mut Audience) -> Result<Report, Failure> {
-    let plan = Plan::new(args).map_err(Failure::Usage)?;
-    raise_file_limit(&plan)?;
-    let watched = Watched::new(&args.common().pid).map_err(Failure::Usage)?;
+    let plan = Plan::new(&args.scenario).map_err(Failure::Usage)?;
+    let pids = args.scenario.server().map(|server| server.pid.as_slice()).unwrap_or_default();
+    let watched = Watched::new(pids).map_err(Failure::Usage)?;
+    let preflight = preflight::look(&plan)?;
     let population = rest::populate(&plan, audience).map_err(Failure::Setup)?;
-    let (clock, shared, watch) = (Clock::start(), Shared::default(), Watch::default());
-    let pools = (0..plan.threads)
-        .map(|thread| Pool::new(&plan, &shared, clock, &population.tokens, &population.room_ids, thread))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(Failure::System)?;
-    let (figures, track, loads) = thread::scope(|scope| {
-        let threads: Vec<_> = pools.into_iter().map(|pool| scope.spawn(|| pool.run())).collect();
-        let watcher = scope.spawn(|| watch.run(plan.target, &watched));
-        let track = Track::begin(clock, plan.threads);
-        let mut director = Director {
-            plan: &plan,
-            shared: &shared,
-            clock,
-            watched: &watched,
-            watch: &watch,
-            threads: &threads,
-            track,
-            audience,
-            step: (Step::Connect, clock.now_ns()),
-            phases: vec![],
-        };
-        let figures = director.conduct();
-        let track = director.track;
-        shared.enter(Stage::End);
-        watch.end();
-        watcher.thread().unpark();
-        (figures, track, threads.into_iter().map(join).collect::<Result<Vec<_>, _>>())
-    });
+    let shared = Shared::default();
+    let Outcome { figures, track, loads, searches } =
+        carry_out(&plan, &shared, &watched, &population, audience)?;
     let mut tally = Tally::new();
     let mut ledgers = vec![];
-    for load in loads? {
+    for load in loads {
         tally.merge(&load.tally);
         ledgers.push(load.ledger);
     }
@@ -100,27 +75,68 @@ pub fn measure(args: &BenchArgs, audience: &mut Audience) -> Result<Report, Fail
         )));
     }
     let figures = figures.ok_or_else(|| Failure::System(io::Error::other("a thread ended early")))?;
-    let track = track.finish(&figures.phases, &shared, &watch);
-    Ok(Report::new(&plan, judge(&plan, ledgers), &tally, figures, population.pace, track))
+    let correctness = judge(&plan, ledgers);
+    let parts = Parts { correctness, tally, figures, setup: population.pace, track, searches, preflight };
+    let mut report = Report::new(&plan, parts);
+    report.thresholds = plan.fail_if.iter().map(|condition| condition.judge(&report)).collect();
+    Ok(report)
+}
+
+/// What the threads of a run bring home.
+struct Outcome<'a> {
+    figures: Option<Figures>,
+    track: Track,
+    loads: Vec<Load<'a>>,
+    searches: Searches,
+}
+
+/// Connects, loads, drains: everything between the users' being there and the verdict.
+fn carry_out<'a>(
+    plan: &'a Plan,
+    shared: &'a Shared,
+    watched: &Watched,
+    population: &'a Population,
+    audience: &mut Audience,
+) -> Result<Outcome<'a>, Failure> {
+    let (clock, watch) = (Clock::start(), Watch::default());
+    let (tokens, room_ids) = (population.tokens.as_slice(), population.room_ids.as_slice());
+    let pools = (0..plan.threads)
+        .map(|thread| Pool::new(plan, shared, clock, tokens, room_ids, thread))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(Failure::System)?;
+    let lines = if plan.mix.search > 0.0 { 0..searches::LINES } else { 0..0 };
+    thread::scope(|scope| {
+        let threads: Vec<_> = pools.into_iter().map(|pool| scope.spawn(|| pool.run())).collect();
+        let searchers: Vec<_> =
+            lines.map(|line| scope.spawn(move || searches::run(plan, shared, clock, tokens, line))).collect();
+        let watcher = scope.spawn(|| watch.run(plan.target, watched));
+        let mut director = Director {
+            plan,
+            shared,
+            clock,
+            watched,
+            watch: &watch,
+            threads: &threads,
+            track: Track::begin(clock, plan.threads),
+            audience,
+            step: (Step::Connect, clock.now_ns()),
+            phases: vec![],
+            ahead: VecDeque::new(),
+            disruptions: vec![],
+        };
+        let figures = director.conduct();
+        let (track, phases) = (director.track, director.phases);
+        shared.enter(Stage::End);
+        watch.end();
+        watcher.thread().unpark();
+        let loads = threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()?;
+        let mut found = Searches::new();
+        searchers.into_iter().filter_map(|line| line.join().ok()).for_each(|line| found.merge(&line));
+        let track = track.finish(&phases, shared, &watch);
+        Ok(Outcome { figures, track, loads, searches: found })
+    })
 }
 
 fn join<'a>(thread: ScopedJoinHandle<'_, io::Result<Load<'a>>>) -> Result<Load<'a>, Failure> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))).map_err(Failure::System)
-}
-
-/// Raises the soft limit of open files as far as this run needs.
-fn raise_file_limit(plan: &Plan) -> Result<(), Failure> {
-    let need = u64::from(plan.users) + SPARE_FILES;
-    let system = |why: nix::Error| Failure::System(why.into());
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(system)?;
-    if need > hard {
-        let users = plan.users;
-        return Err(Failure::Usage(format!(
-            "{users} connections need {need} open files, the limit here is {hard}"
-        )));
-    }
-    if need > soft {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(system)?;
-    }
-    Ok(())
 }

@@ -22,9 +22,14 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes kept for a server that does not read; past it nothing more is sent there.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Receive buffer asked for a reader that never reads; the kernel may give it a little more.
+const SLOW_BUFFER_BYTES: usize = 4096;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// It is broken and will be made anew.
+    Away,
     /// TCP is connecting.
     Dialling,
     /// The upgrade request is out.
@@ -61,11 +66,15 @@ pub enum Step<'b> {
 }
 
 impl Socket {
-    /// Begins to connect, from `source` if one is given.
-    pub fn dial(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+    /// Begins to connect, from `source` if one is given; `slow` gives it the smallest buffer there is
+    /// for what it will not read.
+    pub fn dial(target: SocketAddr, source: Option<IpAddr>, slow: bool) -> io::Result<Socket> {
         let socket = socket2::Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if slow {
+            socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+        }
         if let Some(address) = source {
             socket.bind(&SocketAddr::new(address, 0).into())?;
         }
@@ -173,6 +182,12 @@ impl Socket {
         Ok(Step::Skip(end + 4))
     }
 
+    /// Ends the connection at once; nothing more is written or read.
+    pub fn abandon(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Both).ok(); // it may be broken already
+        (self.phase, self.unread, self.unsent, self.fragments) = (Phase::Away, vec![], vec![], vec![]);
+    }
+
     /// Whether one more message may be given to this connection.
     pub fn takes_more(&self) -> bool {
         self.unsent.len() < UNSENT_BYTES_MAX
@@ -181,6 +196,9 @@ impl Socket {
     /// Writes what the kernel takes and keeps the rest. Errors are not told here: the reading side
     /// meets the same one and ends the connection.
     pub fn write(&mut self, bytes: &[u8]) {
+        if self.phase == Phase::Away {
+            return;
+        }
         let mut sent = 0;
         while self.unsent.is_empty() && sent < bytes.len() {
             match self.stream.write(&bytes[sent..]) {

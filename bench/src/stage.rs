@@ -36,6 +36,9 @@ pub struct Shared {
     delivered: AtomicU64,
     silent: AtomicU64,
     fenced: AtomicU64,
+    disruptions: AtomicU64,
+    disrupted_ns: AtomicU64,
+    storms: AtomicU64,
     pending: Mutex<Pending>,
 }
 
@@ -75,6 +78,18 @@ impl Shared {
     /// One more broke.
     pub fn dropped(&self) {
         self.dropped.fetch_add(1, SeqCst);
+    }
+
+    /// A storm or a kill: from now on what breaks, breaks because of it.
+    pub fn disrupt(&self, now_ns: u64, storm: bool) {
+        self.disrupted_ns.store(now_ns, SeqCst);
+        self.disruptions.fetch_add(1, SeqCst);
+        self.storms.fetch_add(u64::from(storm), SeqCst);
+    }
+
+    /// How many disruptions and how many of them storms there were, and when the last was.
+    pub fn disruptions(&self) -> (u64, u64, u64) {
+        (self.disruptions.load(SeqCst), self.storms.load(SeqCst), self.disrupted_ns.load(SeqCst))
     }
 
     /// What a thread counted in a second that has ended.

@@ -52,10 +52,86 @@ pub struct Tally {
     pub refusals: Reasons,
     /// Packets that are neither messages nor acks, such as `error` events, by their text.
     pub others: Reasons,
+    /// From a break to being in the namespace again.
+    pub recovery: Latency,
+    /// What became of each storm or kill.
+    pub disruptions: Vec<Disrupted>,
+    /// Beside sending.
+    pub acts: Acts,
+    /// When the last disruption was.
+    disrupted_ns: u64,
     /// The plain counts of the seconds handed over.
     counts: Counts,
     /// The second that is not over.
     now: Slice,
+}
+
+/// What became of a storm or a kill, on one thread.
+#[derive(Clone)]
+pub struct Disrupted {
+    /// When it was.
+    at_ns: u64,
+    /// Connections it broke.
+    pub interrupted: u64,
+    /// From the break to being in the namespace again, of those that came back.
+    pub recovery: Latency,
+    /// When the last of them was back.
+    pub last_back_ns: u64,
+    /// Longest wait for the ack of a message due after it and before the next.
+    pub ack_ns_max: u64,
+}
+
+impl Disrupted {
+    fn new(at_ns: u64) -> Disrupted {
+        Disrupted { at_ns, interrupted: 0, recovery: Latency::of_second(), last_back_ns: 0, ack_ns_max: 0 }
+    }
+}
+
+/// What was done beside sending.
+#[derive(Clone)]
+pub struct Acts {
+    /// Typing events sent.
+    pub typing_sent: u64,
+    /// Typing events heard.
+    pub typing_heard: u64,
+    /// From the moment a page of history should have been asked for to its answer.
+    pub history: Latency,
+    /// Pages of history that were refused.
+    pub history_refused: u64,
+    /// Connections dropped by their own client, in the mix.
+    pub reconnects: u64,
+    /// Connections broken because the mix, a storm or a kill wanted it.
+    pub interrupted: u64,
+    /// Returns after which the server could not tell all that was missed.
+    pub gaps: u64,
+    /// Slow readers that the server closed.
+    pub slow_closed: u64,
+}
+
+impl Acts {
+    fn new() -> Acts {
+        Acts {
+            typing_sent: 0,
+            typing_heard: 0,
+            history: Latency::of_run(),
+            history_refused: 0,
+            reconnects: 0,
+            interrupted: 0,
+            gaps: 0,
+            slow_closed: 0,
+        }
+    }
+
+    fn merge(&mut self, other: &Acts) {
+        self.typing_sent += other.typing_sent;
+        self.typing_heard += other.typing_heard;
+        self.history.add(&other.history);
+        self.history_refused += other.history_refused;
+        self.reconnects += other.reconnects;
+        self.interrupted += other.interrupted;
+        self.gaps += other.gaps;
+        self.slow_closed += other.slow_closed;
+    }
 }
 
 /// Plain counts.
@@ -110,6 +186,10 @@ impl Tally {
             dropped: none(),
             refusals: none(),
             others: none(),
+            recovery: latency(),
+            disruptions: vec![],
+            acts: Acts::new(),
+            disrupted_ns: u64::MAX,
             counts: Counts::default(),
             now: Slice::new(),
         }
@@ -147,6 +227,42 @@ impl Tally {
         self.now.counts.errors.dropped += 1;
     }
 
+    /// The storm or kill of that number (from 1) happened at `at_ns`.
+    pub fn disrupted(&mut self, number: u64, at_ns: u64) {
+        while (self.disruptions.len() as u64) < number {
+            self.disruptions.push(Disrupted::new(at_ns));
+        }
+        self.disrupted_ns = at_ns;
+    }
+
+    /// A connection was broken on purpose.
+    pub fn interrupted(&mut self) {
+        self.acts.interrupted += 1;
+    }
+
+    /// A connection is back that a storm or a kill broke (`disrupted`), or something else.
+    pub fn back(&mut self, disrupted: bool, since_ns: u64, now_ns: u64) {
+        self.now.counts.connected += 1;
+        self.recovery.note(since_ns, now_ns);
+        if let Some(by) = self.disruption_of(since_ns).filter(|_| disrupted) {
+            by.interrupted += 1;
+            by.recovery.note(since_ns, now_ns);
+            by.last_back_ns = by.last_back_ns.max(now_ns);
+        }
+    }
+
+    /// A connection that a storm or a kill broke never came back.
+    pub fn stayed_away(&mut self, since_ns: u64) {
+        if let Some(by) = self.disruption_of(since_ns) {
+            by.interrupted += 1;
+        }
+    }
+
+    /// The storm or kill that broke a connection at that moment: the last before it.
+    fn disruption_of(&mut self, since_ns: u64) -> Option<&mut Disrupted> {
+        self.disruptions.iter_mut().rfind(|disrupted| disrupted.at_ns <= since_ns)
+    }
+
     /// A message leaves now that should have left at `at_ns`.
     pub fn sent(&mut self, at_ns: u64, now_ns: u64) {
         let lag = now_ns.saturating_sub(at_ns);
@@ -166,6 +282,11 @@ impl Tally {
         self.now.counts.acked += 1;
         self.now.counts.acked_in_window += u64::from(window.contains(&now_ns));
         self.now.ack.note(at_ns, now_ns);
+        if at_ns > self.disrupted_ns
+            && let Some(last) = self.disruptions.last_mut()
+        {
+            last.ack_ns_max = last.ack_ns_max.max(now_ns.saturating_sub(at_ns));
+        }
         if window.contains(&at_ns) {
             self.ack.note(at_ns, now_ns);
         }
@@ -199,6 +320,7 @@ impl Tally {
             (&mut self.handshake, &other.handshake),
             (&mut self.ack, &other.ack),
             (&mut self.delivery, &other.delivery),
+            (&mut self.recovery, &other.recovery),
         ] {
             mine.add(theirs);
         }
@@ -210,6 +332,14 @@ impl Tally {
         ] {
             theirs.0.iter().for_each(|(reason, count)| mine.note(reason, *count));
         }
+        self.disrupted(other.disruptions.len() as u64, u64::MAX); // as many, so that they can be added
+        for (mine, theirs) in self.disruptions.iter_mut().zip(&other.disruptions) {
+            mine.interrupted += theirs.interrupted;
+            mine.recovery.add(&theirs.recovery);
+            mine.last_back_ns = mine.last_back_ns.max(theirs.last_back_ns);
+            mine.ack_ns_max = mine.ack_ns_max.max(theirs.ack_ns_max);
+        }
+        self.acts.merge(&other.acts);
         self.counts += other.counts();
     }
 }

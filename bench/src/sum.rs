@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use crate::plan::{Pace, Plan};
 use crate::procs::Usage;
-use crate::report::{Asked, Connections, Correctness, Histograms, Messages, Phase, Report, SCHEMA, Server};
+use crate::report::{
+    Action, Actions, Asked, Connections, Correctness, Disruption, Histograms, Messages, Phase, Preflight,
+    Report, SCHEMA, Server,
+};
 use crate::rest;
+use crate::searches::Searches;
 use crate::series::Errors;
 use crate::stats::{Counts, Tally};
 use crate::track::Track;
@@ -28,6 +32,26 @@ pub struct Figures {
     pub after: (Option<Usage>, f64),
     /// The phases of the load.
     pub phases: Vec<Phase>,
+    /// Storms and kills, without what became of them, and their times.
+    pub disruptions: Vec<(Disruption, u64)>,
+}
+
+/// Everything a report is made from.
+pub struct Parts {
+    /// The verdict.
+    pub correctness: Correctness,
+    /// What the threads counted.
+    pub tally: Tally,
+    /// What the stages measured.
+    pub figures: Figures,
+    /// How users and rooms were made.
+    pub setup: rest::Pace,
+    /// The run second by second.
+    pub track: Track,
+    /// Searches.
+    pub searches: Searches,
+    /// What was found out before.
+    pub preflight: Preflight,
 }
 
 impl Server {
@@ -52,14 +76,9 @@ impl Server {
 
 impl Report {
     /// Puts the figures of a run together.
-    pub(crate) fn new(
-        plan: &Plan,
-        correctness: Correctness,
-        tally: &Tally,
-        figures: Figures,
-        setup: rest::Pace,
-        track: Track,
-    ) -> Report {
+    pub(crate) fn new(plan: &Plan, parts: Parts) -> Report {
+        let Parts { correctness, tally, figures, setup, track, searches, preflight } = parts;
+        let disruptions = disruptions(&figures, &tally);
         let per_s = |count: u64, time: Duration| count as f64 / time.as_secs_f64().max(1e-9);
         let counts = tally.counts();
         let messages = (plan.pace != Pace::Silent).then(|| Messages {
@@ -94,17 +113,29 @@ impl Report {
                 dropped: tally.dropped.0.clone(),
                 connects_per_s: per_s(figures.connected, figures.connecting),
                 handshake_ms: tally.handshake.percentiles(),
+                interrupted: tally.acts.interrupted,
+                gaps: tally.acts.gaps,
+                recovery_ms: tally.recovery.percentiles(),
+                slow_readers: plan.slow().into_iter().filter(|slow| *slow).count() as u64,
+                slow_readers_closed: tally.acts.slow_closed,
             },
             messages,
-            server: Server::of(&figures, tally),
+            server: Server::of(&figures, &tally),
             generator_cpu_s: figures.after.1 - figures.before.1,
             totals: track.totals,
+            actions: actions(&tally, &searches),
+            disruptions,
+            thresholds: vec![],
+            preflight,
             phases: figures.phases,
             series: track.rows,
             histograms: Histograms {
                 handshake: tally.handshake.encode(),
                 ack: tally.ack.encode(),
                 delivery: tally.delivery.encode(),
+                recovery: tally.recovery.encode(),
+                history: tally.acts.history.encode(),
+                search: searches.latency.encode(),
             },
         }
     }
@@ -121,6 +152,12 @@ impl Report {
         if let Some((count, why)) = most(&self.connections.dropped) {
             return Some(format!("{count} of {} connections broke during the run: {why}", self.plan.users));
         }
+        if self.connections.gaps > 0 {
+            return Some(format!(
+                "{} times a client was away for longer than the server can tell it again",
+                self.connections.gaps
+            ));
+        }
         let messages = self.messages.as_ref().filter(|messages| messages.acked == 0)?;
         Some(match most(&messages.refusals) {
             Some((_, why)) => format!("the server accepted no message: {why}"),
@@ -128,14 +165,52 @@ impl Report {
         })
     }
 
-    /// 0: correct. 1: not correct. 2: nothing wrong was seen, but it could not be judged in full.
+    /// 0: correct, and no threshold broken. 1: not so. 2: nothing wrong was seen, but it could not be
+    /// judged in full.
     pub fn exit_code(&self) -> u8 {
-        match (self.correct, self.unsound()) {
-            (false, _) => 1,
-            (true, Some(_)) => 2,
-            (true, None) => 0,
+        let broken = self.thresholds.iter().any(|judged| judged.broken == Some(true));
+        let open = self.thresholds.iter().any(|judged| judged.broken.is_none())
+            || self.disruptions.iter().any(|disruption| disruption.failed.is_some());
+        if !self.correct || broken {
+            1
+        } else if open || self.unsound().is_some() {
+            2
+        } else {
+            0
         }
     }
+}
+
+fn actions(tally: &Tally, searches: &Searches) -> Actions {
+    let refused = tally.acts.history_refused;
+    let history_failed = (refused > 0).then(|| ("refused".to_owned(), refused));
+    Actions {
+        typing_sent: tally.acts.typing_sent,
+        typing_heard: tally.acts.typing_heard,
+        history: Action {
+            ms: tally.acts.history.percentiles(),
+            failed: history_failed.into_iter().collect(),
+        },
+        search: Action { ms: searches.latency.percentiles(), failed: searches.failed.0.clone() },
+        reconnects: tally.acts.reconnects,
+    }
+}
+
+/// What became of the storms and kills.
+fn disruptions(figures: &Figures, tally: &Tally) -> Vec<Disruption> {
+    let mut parts = tally.disruptions.iter();
+    let became = |(disruption, at_ns): &(Disruption, u64)| {
+        let part = if disruption.failed.is_none() { parts.next() } else { None };
+        let Some(part) = part else { return disruption.clone() };
+        Disruption {
+            interrupted: part.interrupted,
+            recovery_ms: part.recovery.percentiles(),
+            all_back_ms: part.last_back_ns.saturating_sub(*at_ns) as f64 / 1e6,
+            ack_ms_max: part.ack_ns_max as f64 / 1e6,
+            ..disruption.clone()
+        }
+    };
+    figures.disruptions.iter().map(became).collect()
 }
 
 /// Errors and silences for each thing that was tried.
@@ -149,7 +224,7 @@ impl Asked {
         let (mut rate_per_s, mut inflight) = (None, None);
         match plan.pace {
             Pace::Silent => {}
-            Pace::Open { interval_ns } => rate_per_s = Some(1e9 / interval_ns as f64),
+            Pace::Open => rate_per_s = Some(plan.rate),
             Pace::Closed { inflight: each } => inflight = Some(each),
         }
         Asked {
@@ -158,7 +233,8 @@ impl Asked {
             threads: plan.threads,
             rate_per_s,
             inflight,
-            size_bytes: plan.size,
+            shard: plan.shard,
+            size_bytes: plan.content.bytes(),
             warmup_s: plan.warmup.as_secs_f64(),
             duration_s: plan.duration.as_secs_f64(),
         }

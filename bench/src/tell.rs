@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::fail_if::Judged;
 use crate::hdr::Percentiles;
-use crate::report::{Correctness, Messages, Report, Server};
+use crate::report::{Actions, Correctness, Disruption, Messages, Report, Server};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -48,13 +49,76 @@ impl Display for Report {
             connections.connects_per_s,
         )?;
         writeln!(f, "handshake    {}", connections.handshake_ms)?;
+        if connections.recovery_ms.count > 0 || connections.interrupted > 0 {
+            let (broke, back) = (connections.interrupted, connections.recovery_ms);
+            writeln!(f, "recovery     {broke} broken on purpose, {} came back; {back}", back.count)?;
+        }
+        if connections.slow_readers > 0 {
+            let (slow, closed) = (connections.slow_readers, connections.slow_readers_closed);
+            writeln!(f, "slow readers {slow}, {closed} of them closed by the server")?;
+        }
         if let Some(messages) = &self.messages {
             write!(f, "{messages}")?;
         }
         if let Some(server) = &self.server {
             write!(f, "{server}")?;
         }
+        writeln!(f, "{}", self.actions)?;
+        for disruption in &self.disruptions {
+            writeln!(f, "{disruption}")?;
+        }
+        for judged in &self.thresholds {
+            writeln!(f, "{judged}")?;
+        }
+        for warning in &self.preflight.warnings {
+            writeln!(f, "beware       {warning}")?;
+        }
         writeln!(f, "generator    {:.2} CPU s in {:.1} s", self.generator_cpu_s, asked.duration_s)
+    }
+}
+
+impl Display for Actions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Actions { typing_sent, typing_heard, history, search, reconnects } = self;
+        write!(f, "beside       typing {typing_sent} sent, {typing_heard} heard; {reconnects} reconnects")?;
+        for (name, action) in [("history", history), ("search", search)] {
+            if action.ms.count > 0 || !action.failed.is_empty() {
+                write!(f, "\n{name:<12} {} answered; {}", action.ms.count, action.ms)?;
+            }
+            for (why, count) in &action.failed {
+                write!(f, "\n  {count} × {why}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Disruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Disruption { what, at_s, pid, failed, interrupted, recovery_ms, all_back_ms, ack_ms_max } = self;
+        write!(f, "{what} at {at_s:.1} s")?;
+        if let Some(pid) = pid {
+            write!(f, " (process {pid})")?;
+        }
+        if let Some(why) = failed {
+            return write!(f, ": not done, {why}");
+        }
+        write!(f, ": {interrupted} connections broke, {} back", recovery_ms.count)?;
+        if recovery_ms.count > 0 {
+            write!(f, ", the last after {all_back_ms:.0} ms")?;
+        }
+        write!(f, "; longest ack {ack_ms_max:.0} ms")
+    }
+}
+
+impl Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verdict, found) = match (self.broken, self.found) {
+            (Some(true), Some(found)) => ("BROKEN", format!("found {found:.3}")),
+            (Some(false), Some(found)) => ("kept", format!("found {found:.3}")),
+            _ => ("NOT JUDGED", "this run has no such figure".to_owned()),
+        };
+        write!(f, "threshold    {verdict}: fail if {}; {found}", self.condition)
     }
 }
 

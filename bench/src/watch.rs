@@ -94,6 +94,14 @@ impl Watch {
     }
 }
 
+/// What a server says of itself right now, if it offers that.
+pub(crate) fn ask(target: SocketAddr) -> Option<Target> {
+    match stats(&mut Client::with_patience(target, PATIENCE)) {
+        Stats::Page(page) => Some(page),
+        Stats::NotOffered | Stats::NoAnswer => None,
+    }
+}
+
 enum Stats {
     Page(Target),
     NotOffered,

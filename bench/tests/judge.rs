@@ -193,7 +193,7 @@ fn what_cannot_be_measured_is_one_clear_line() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let line = format!("bench fanout --target {nobody}");
     let failure = measure(&Line::parse_from(line.split(' ')).bench, &mut |_| ()).unwrap_err().to_string();
-    assert!(failure.contains("signup-batch") && failure.lines().count() == 1, "{failure}");
+    assert!(failure.contains("no server answers") && failure.lines().count() == 1, "{failure}");
     let failure =
         measure(&args(Fault::None, "fanout --users 2 --rooms 3"), &mut |_| ()).unwrap_err().to_string();
     assert_eq!(failure, "3 rooms need at least as many users");
