@@ -172,6 +172,9 @@ pub struct Preset {
     /// Longest silence waited for once sending has ended and something is still owed
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub drain: Duration,
+    /// Percent of the users that use HTTP long polling instead of WebSocket
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub polling: Option<f64>,
     /// Percent of the users that are connected but never read
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub slow_readers: Option<f64>,

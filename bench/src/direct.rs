@@ -117,19 +117,19 @@ impl Director<'_, '_, '_> {
         let Some((due_ns, what)) = self.ahead.front().copied().filter(|(due, _)| *due <= now_ns) else {
             return;
         };
-        let killed = match what {
-            What::Storm => Ok(None),
-            What::Kill(victim, nth) => disrupt::kill_one(self.watch.latest().as_ref(), victim, nth).map(Some),
-        };
         let mut disruption =
             Disruption { what: what.name(), at_s: self.track.at_s(now_ns), ..Disruption::default() };
-        match killed {
-            Err(_) if now_ns < due_ns + KILL_PATIENCE_NS => return, // the last one may be starting again
-            Err(why) => disruption.failed = Some(why),
-            Ok(pid) => {
-                disruption.pid = pid;
-                self.shared.disrupt(now_ns, what == What::Storm);
+        if let What::Kill(victim, nth) = what {
+            match disrupt::choose(self.watch.latest().as_ref(), victim, nth) {
+                Ok(pid) => disruption.pid = Some(pid),
+                Err(_) if now_ns < due_ns + KILL_PATIENCE_NS => return, // the last one may be starting again
+                Err(why) => disruption.failed = Some(why),
             }
+        }
+        // The threads learn of it first: what breaks now, breaks because of it.
+        self.shared.disrupt(now_ns, what == What::Storm);
+        if let Some(pid) = disruption.pid {
+            disruption.failed = disrupt::kill_now(pid).err();
         }
         self.ahead.pop_front();
         self.disruptions.push((disruption, now_ns));

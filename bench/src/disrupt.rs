@@ -67,15 +67,18 @@ pub fn can_kill(target: SocketAddr, seen: Option<&Target>, victim: Victim) -> Re
     victims(&seen.processes, victim).map(|_| ())
 }
 
-/// Kills the `nth` process of that role; gives its id.
-pub fn kill_one(seen: Option<&Target>, victim: Victim, nth: usize) -> Result<u32, String> {
-    let seen = seen.ok_or("/api/stats has not answered")?;
-    let victims = victims(&seen.processes, victim)?;
-    let pid = victims[nth % victims.len()];
+/// The `nth` process of that role, which [`kill_now`] may kill.
+pub fn choose(seen: Option<&Target>, victim: Victim, nth: usize) -> Result<u32, String> {
+    let victims = victims(&seen.ok_or("/api/stats has not answered")?.processes, victim)?;
+    Ok(victims[nth % victims.len()])
+}
+
+/// Kills a chosen process.
+pub fn kill_now(pid: u32) -> Result<(), String> {
     let id = i32::try_from(pid).map_err(|_| format!("{pid} is no process"))?;
     match kill(Pid::from_raw(id), Signal::SIGKILL) {
-        Ok(()) => Ok(pid),
-        Err(Errno::ESRCH) => Err(format!("there is no process {pid} any more")),
+        Ok(()) => Ok(()),
+        Err(Errno::ESRCH) => Err(format!("process {pid} ended by itself")),
         Err(why) => Err(format!("process {pid} cannot be killed: {why}")),
     }
 }
@@ -123,7 +126,8 @@ mod tests {
         assert!(can_kill(near, Some(&target(own)), Victim::Writer).is_err());
         assert!(can_kill(near, Some(&target(1)), Victim::Worker).is_err(), "not that supervisor's child");
         assert_eq!(can_kill(near, Some(&target(own)), Victim::Worker), Ok(()));
-        assert_eq!(kill_one(Some(&target(own)), Victim::Worker, 5), Ok(child.id()));
+        assert_eq!(choose(Some(&target(own)), Victim::Worker, 5), Ok(child.id()));
+        assert_eq!(kill_now(child.id()), Ok(()));
         assert!(!child.wait().unwrap().success());
     }
 }

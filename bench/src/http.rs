@@ -75,7 +75,7 @@ impl Client {
 }
 
 /// Reads one answer; also tells whether the connection can be used again.
-fn read_answer(from: &mut impl BufRead) -> io::Result<(Answer, bool)> {
+pub fn read_answer(from: &mut impl BufRead) -> io::Result<(Answer, bool)> {
     let first = line(from)?;
     let mut words = first.split(' ');
     let version = words.next().filter(|version| version.starts_with("HTTP/1."));

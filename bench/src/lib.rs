@@ -16,6 +16,7 @@
 //! | `load`, `acts`, `greet` | what those connections say and when, and what becomes of what they hear |
 //! | `returns`, `disrupt` | connections that break and come back; storms and kills |
 //! | `ledger`, `seen`, `judge` | who was told what: lost, duplicated, out of order, foreign |
+//! | `polling` | long polling in the place of a WebSocket |
 //! | `socket`, `frame`, `packet`, `mark` | bytes of a connection, of a frame, of a packet, of a message's content |
 //! | `rest`, `searches`, `http` | making users and rooms; searching |
 //! | `stats`, [`hdr`] | what one thread counts and times |
@@ -52,6 +53,7 @@ mod mark;
 pub mod merge;
 mod packet;
 mod plan;
+mod polling;
 mod pool;
 mod preflight;
 pub mod presets;

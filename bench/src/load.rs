@@ -11,7 +11,6 @@ use std::ops::Range;
 use slab::Slab;
 
 use crate::clock::ns;
-use crate::frame::Opcode;
 use crate::ledger::Ledger;
 use crate::mark::{Mark, Marker};
 use crate::packet::{self, Ack, Delivery};
@@ -26,6 +25,9 @@ const REFUSED_PAUSE_NS: u64 = 20_000_000;
 
 /// Messages of one sender that wait for their answers, its absence included; beyond them it sends none.
 const WAITING_MAX: usize = 10_000;
+
+/// The ack a poll is asked for at the end, as a WebSocket is asked for a pong.
+pub const FENCE_ACK: u32 = u32::MAX;
 
 /// Acks of this number and above answer something else than a message.
 const OTHER_ACKS: u32 = 1 << 31;
@@ -175,10 +177,9 @@ impl<'a> Load<'a> {
     }
 
     fn send(&mut self, row: &mut Row, framer: &mut Framer, at_ns: u64, now_ns: u64) {
-        let Some(sender) = row
-            .sender
-            .as_mut()
-            .filter(|sender| row.socket.takes_more() && sender.inflight.len() < WAITING_MAX)
+        let takes_more = row.takes_more();
+        let Some(sender) =
+            row.sender.as_mut().filter(|sender| takes_more && sender.inflight.len() < WAITING_MAX)
         else {
             self.tally.unsent();
             return;
@@ -198,7 +199,7 @@ impl<'a> Load<'a> {
         self.marker.write(&mut self.text, Mark { room, slot: sender.slot, number, at_ns });
         let client_id = self.plan.resumes().then(|| format!("{:08x}-{room}-{number}", self.plan.run));
         packet::end_send(&mut self.text, client_id.as_deref());
-        row.socket.write(framer.frame(Opcode::Text, &self.text));
+        row.say(framer, &self.text);
     }
 
     /// A connection is back: says again what was not answered.
@@ -213,18 +214,24 @@ impl<'a> Load<'a> {
     /// Tells the others that somebody is typing.
     pub fn type_on(&mut self, row: &mut Row, framer: &mut Framer) {
         let room = self.plan.room_of(row.user) as usize;
-        row.socket.write(framer.frame(Opcode::Text, packet::typing(&self.room_ids[room]).as_bytes()));
+        row.say(framer, packet::typing(&self.room_ids[room]).as_bytes());
         self.tally.acts.typing_sent += 1;
     }
 
     /// Asks for a page of history, which should have been done at `at_ns`.
     pub fn look_back(&mut self, row: &mut Row, key: usize, framer: &mut Framer, at_ns: u64) {
         let room = self.plan.room_of(row.user) as usize;
-        let id = OTHER_ACKS + self.asked % OTHER_ACKS;
+        let id = OTHER_ACKS + self.asked % (OTHER_ACKS - 1);
         self.asked = self.asked.wrapping_add(1);
         self.pages.insert(id, (key, at_ns));
         let text = packet::history(id, &self.room_ids[room], PAGE);
-        row.socket.write(framer.frame(Opcode::Text, text.as_bytes()));
+        row.say(framer, text.as_bytes());
+    }
+
+    /// The question a poll answers last, behind everything it was sent before.
+    pub fn last_question(&self, user: u32) -> String {
+        let room = self.plan.room_of(user) as usize;
+        packet::history(FENCE_ACK, self.room_ids.get(room).map_or("", String::as_str), 1)
     }
 
     /// A connection broke: no page it asked for will come.

@@ -85,6 +85,7 @@ fn add(whole: &mut Report, other: Report, later_s: f64) {
     connections.connects_per_s += part.connects_per_s;
     connections.interrupted += part.interrupted;
     connections.gaps += part.gaps;
+    connections.polling += part.polling;
     connections.slow_readers += part.slow_readers;
     connections.slow_readers_closed += part.slow_readers_closed;
     reasons(&mut connections.failed, part.failed);

@@ -134,6 +134,12 @@ pub fn connect(since: Option<u64>) -> String {
     since.map_or_else(|| "40".to_owned(), |seq| format!("40{{\"since\":{seq}}}"))
 }
 
+/// The session's id in the packet that opens it.
+pub fn sid(open: &[u8]) -> Option<String> {
+    let value = after(&Finder::new(b"\"sid\":"), open).and_then(quoted)?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
 /// The text from a field's value on.
 fn after<'a>(field: &Finder, text: &'a [u8]) -> Option<&'a [u8]> {
     field.find(text).map(|at| text[at + field.needle().len()..].trim_ascii_start())
@@ -205,6 +211,7 @@ mod tests {
         assert_eq!(out, br#"427["send_message",{"roomId":"room","content":"hello"}]"#);
         end_send(&mut known, Some("c1"));
         assert_eq!(known, br#"427["send_message",{"roomId":"room","content":"hello","clientId":"c1"}]"#);
+        assert_eq!(sid(br#"0{"sid":"abc","upgrades":[]}"#).as_deref(), Some("abc"));
         assert_eq!(connect(Some(9)), r#"40{"since":9}"#);
     }
 }

@@ -238,6 +238,13 @@ impl Plan {
         (0..self.users).map(|user| share > 0 && self.place(user) < share).collect()
     }
 
+    /// Who uses long polling.
+    pub fn polling(&self) -> Vec<bool> {
+        let (slow, share) = (self.share(self.clients.slow_readers), self.share(self.clients.polling));
+        let polls = |user| share > 0 && (slow..slow + share).contains(&self.place(user));
+        (0..self.users).map(polls).collect()
+    }
+
     /// Whom the nth storm strikes.
     pub fn struck(&self, percent: f64, nth: u64) -> Vec<bool> {
         let share = self.share(percent);
@@ -407,6 +414,9 @@ mod tests {
             let plan = plan(&format!("custom --users {users} --rooms 3 --slow-readers {percent}")).unwrap();
             assert_eq!(plan.slow().iter().filter(|slow| **slow).count(), slow, "{percent} % of {users}");
         }
+        let both = plan("custom --users 50 --rooms 3 --slow-readers 20 --polling 80").unwrap();
+        assert!(both.slow().into_iter().zip(both.polling()).all(|(slow, polls)| slow != polls));
+        assert!(plan("custom --slow-readers 50 --polling 51").unwrap_err().contains("100 percent"));
     }
 
     #[test]

@@ -13,9 +13,10 @@ use crate::acts::{Act, Acts};
 use crate::clock::{Clock, random};
 use crate::dial::Dialler;
 use crate::frame::Opcode;
-use crate::load::{Load, Sender};
+use crate::load::{FENCE_ACK, Load, Sender};
 use crate::packet::{self, Packet, Reader};
 use crate::plan::Plan;
+use crate::polling::Polling;
 use crate::returns::{Away, Returns};
 use crate::socket::{Framer, PAYLOAD_BYTES_MAX, Phase, Socket, Step};
 use crate::stage::{Shared, Stage};
@@ -29,6 +30,9 @@ const READ_BUFFER_BYTES: usize = 2 * PAYLOAD_BYTES_MAX;
 
 const EVENTS: usize = 1024;
 
+/// Set in the token of a connection that carries a poll's POSTs.
+const POSTS: usize = 1 << 62;
+
 /// One connection in the table.
 pub struct Row {
     /// The connection.
@@ -39,12 +43,29 @@ pub struct Row {
     pub receiver: usize,
     /// What it needs to send, if it sends.
     pub sender: Option<Sender>,
+    /// The other half of a client on long polling; `socket` then carries its GETs.
+    pub(crate) polling: Option<Box<Polling>>,
     /// Set while it is broken and to come back.
     pub away: Option<Away>,
     /// Whether it reads what it is told; slow readers don't, until the end.
     slow: bool,
     dialled_ns: u64,
     fenced: bool,
+}
+
+impl Row {
+    /// Says one packet.
+    pub fn say(&mut self, framer: &mut Framer, text: &[u8]) {
+        match &mut self.polling {
+            Some(polling) => polling.say(text),
+            None => self.socket.write(framer.frame(Opcode::Text, text)),
+        }
+    }
+
+    /// Whether one more message may be given to this connection.
+    pub fn takes_more(&self) -> bool {
+        self.polling.as_ref().map_or_else(|| self.socket.takes_more(), |polling| polling.takes_more())
+    }
 }
 
 /// One thread's work.
@@ -66,6 +87,7 @@ pub struct Pool<'a> {
     /// The second of the wall clock that is counted now.
     second: u64,
     pub(crate) slow: Vec<bool>,
+    pub(crate) polls: Vec<bool>,
     acts: Acts,
     pub(crate) returns: Returns,
 }
@@ -96,6 +118,7 @@ impl<'a> Pool<'a> {
             silent: false,
             second: clock.unix_s(clock.now_ns()),
             slow: plan.slow(),
+            polls: plan.polling(),
             acts: Acts::new(plan, thread),
             returns: Returns::default(),
         })
@@ -167,22 +190,53 @@ impl<'a> Pool<'a> {
 
     fn dial(&mut self, receiver: usize, user: u32, now: u64) -> io::Result<()> {
         let slow = self.slow[user as usize];
-        let mut socket = Socket::dial(self.plan.target, self.plan.source_of(user), slow)?;
-        let entry = self.rows.vacant_entry();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket.stream, Token(entry.key()), interest)?;
-        self.dialler.began(entry.key(), user, now);
+        let key = self.rows.vacant_key();
+        let (socket, polling) = self.dial_for(key, user, slow)?;
+        self.dialler.began(key, user, now);
         let sender = self.plan.slot_of(user).filter(|_| !slow).map(Sender::new);
         let (away, fenced) = (None, false);
-        entry.insert(Row { socket, user, receiver, sender, away, slow, dialled_ns: now, fenced });
+        self.rows.insert(Row {
+            socket,
+            user,
+            receiver,
+            sender,
+            polling,
+            away,
+            slow,
+            dialled_ns: now,
+            fenced,
+        });
         Ok(())
     }
 
+    /// The connections of one client, known to epoll under its key.
+    pub(crate) fn dial_for(
+        &mut self,
+        key: usize,
+        user: u32,
+        slow: bool,
+    ) -> io::Result<(Socket, Option<Box<Polling>>)> {
+        let (target, source) = (self.plan.target, self.plan.source_of(user));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let mut socket = Socket::dial(target, source, slow)?;
+        self.poll.registry().register(&mut socket.stream, Token(key), interest)?;
+        if !self.polls[user as usize] {
+            return Ok((socket, None));
+        }
+        let mut polling = Polling::dial(target, source, &self.tokens[user as usize])?;
+        self.poll.registry().register(&mut polling.post.stream, Token(key | POSTS), interest)?;
+        Ok((socket, Some(Box::new(polling))))
+    }
+
     fn serve(&mut self, event: &Event, buffer: &mut [u8]) {
-        let key = event.token().0;
-        if self.rows.contains(key)
-            && let Err(why) = self.attend(key, event, buffer)
-        {
+        let key = event.token().0 & !POSTS;
+        let Some(row) = self.rows.get(key) else { return };
+        let attended = match (row.polling.is_some(), event.token().0 & POSTS != 0) {
+            (false, _) => self.attend(key, event, buffer),
+            (true, false) => self.attend_gets(key, event, buffer),
+            (true, true) => self.attend_posts(key, event, buffer),
+        };
+        if let Err(why) = attended {
             self.lose(key, &why);
         }
     }
@@ -233,9 +287,7 @@ impl<'a> Pool<'a> {
                     used
                 }
                 Step::Pong(used) => {
-                    if !std::mem::replace(&mut row.fenced, true) {
-                        self.shared.fenced();
-                    }
+                    self.pong(key);
                     used
                 }
                 Step::Text(used, text) => {
@@ -249,7 +301,7 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn hear(&mut self, key: usize, text: &[u8], now: u64) -> Result<(), String> {
+    pub(crate) fn hear(&mut self, key: usize, text: &[u8], now: u64) -> Result<(), String> {
         let packet = self.reader.read(text);
         if packet == Packet::Connected {
             self.weather(now); // it may be back from something this thread has not noticed yet
@@ -257,15 +309,16 @@ impl<'a> Pool<'a> {
         let row = &mut self.rows[key];
         match packet {
             Packet::Message(delivery) => self.load.heard(row, &delivery, text, now),
+            Packet::Ack(ack) if ack.id == FENCE_ACK => self.pong(key),
             Packet::Ack(ack) => self.load.answered(row, key, &ack, text, now),
             Packet::Ping(payload) => {
                 let answer = [b"3", payload].concat();
-                row.socket.write(self.framer.frame(Opcode::Text, &answer));
+                row.say(&mut self.framer, &answer);
             }
             Packet::Open => {
                 let since = row.away.as_ref().map(|_| self.load.ledger.last_seq(row.receiver));
                 let packet = packet::connect(since);
-                row.socket.write(self.framer.frame(Opcode::Text, packet.as_bytes()));
+                row.say(&mut self.framer, packet.as_bytes());
             }
             Packet::Connected => {
                 row.socket.phase = Phase::Ready;
@@ -290,6 +343,13 @@ impl<'a> Pool<'a> {
             Packet::Other => self.load.other(text),
         }
         Ok(())
+    }
+
+    /// The fence is behind this connection.
+    fn pong(&mut self, key: usize) {
+        if !std::mem::replace(&mut self.rows[key].fenced, true) {
+            self.shared.fenced();
+        }
     }
 
     fn lose(&mut self, key: usize, why: &str) {
@@ -318,7 +378,10 @@ impl<'a> Pool<'a> {
     fn fence(&mut self, buffer: &mut [u8]) {
         let mut woken = vec![];
         for (key, row) in &mut self.rows {
-            row.socket.write(self.framer.frame(Opcode::Ping, b"fence"));
+            match &mut row.polling {
+                Some(polling) => polling.say(self.load.last_question(row.user).as_bytes()),
+                None => row.socket.write(self.framer.frame(Opcode::Ping, b"fence")),
+            }
             if std::mem::take(&mut row.slow) && row.socket.phase == Phase::Ready {
                 woken.push(key);
             }
@@ -340,7 +403,9 @@ impl<'a> Pool<'a> {
                 self.load.ledger.gone(row.receiver, waiting);
                 self.load.tally.dropped("it did not come back before the end");
             }
-            row.socket.write(self.framer.frame(Opcode::Close, &1000_u16.to_be_bytes()));
+            if row.polling.is_none() {
+                row.socket.write(self.framer.frame(Opcode::Close, &1000_u16.to_be_bytes()));
+            }
         }
         self.rows.clear();
     }

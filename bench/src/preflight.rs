@@ -71,7 +71,8 @@ pub fn look(plan: &Plan) -> Result<Preflight, Failure> {
 
 /// Raises the soft limit of open files as far as this run needs; gives what it is then.
 fn raise_file_limit(plan: &Plan) -> Result<u64, Failure> {
-    let need = u64::from(plan.users) + SPARE_FILES;
+    let polling = plan.polling().into_iter().filter(|polls| *polls).count() as u64; // two files each
+    let need = u64::from(plan.users) + polling + SPARE_FILES;
     let system = |why: nix::Error| Failure::System(why.into());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(system)?;
     if need > hard {

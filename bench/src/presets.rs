@@ -48,7 +48,11 @@ pub fn change(file: &mut ScenarioFile, flags: &Preset) -> Result<(), String> {
     file.rate = flags.rate.unwrap_or(file.rate);
     file.connect_rate = flags.connect_rate.unwrap_or(file.connect_rate);
     file.size = flags.size.or(file.size);
+    file.clients.polling = flags.polling.unwrap_or(file.clients.polling);
     file.clients.slow_readers = flags.slow_readers.unwrap_or(file.clients.slow_readers);
+    if file.clients.polling + file.clients.slow_readers > 100.0 {
+        return Err("polling clients and slow readers are more than 100 percent together".into());
+    }
     if let Some(reconnect) = flags.reconnect_storm {
         file.storm = Some(Storm { reconnect, every: flags.every });
     }

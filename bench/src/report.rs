@@ -242,6 +242,9 @@ pub struct Connections {
     /// From a break to being in the namespace again.
     #[serde(default)]
     pub recovery_ms: Percentiles,
+    /// Users on HTTP long polling.
+    #[serde(default)]
+    pub polling: u64,
     /// Users that never read.
     #[serde(default)]
     pub slow_readers: u64,

@@ -7,11 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use mio::{Interest, Token};
-
 use crate::clock::random;
 use crate::pool::Pool;
-use crate::socket::{Phase, Socket};
+use crate::socket::Phase;
 use crate::stage::Stage;
 
 /// First wait before dialling again after a failure, in ns; doubled with each further one.
@@ -106,6 +104,10 @@ impl Pool<'_> {
         let row = &mut self.rows[key];
         self.poll.registry().deregister(&mut row.socket.stream).ok(); // it may never have been registered
         row.socket.abandon();
+        if let Some(polling) = &mut row.polling {
+            self.poll.registry().deregister(&mut polling.post.stream).ok();
+            polling.post.abandon();
+        }
         let Some(away) = &mut row.away else { return };
         let backoff = BACKOFF_NS.checked_shl(away.attempts.saturating_sub(1)).unwrap_or(BACKOFF_NS_MAX);
         let spread = 500 + u64::from(random() % 1000); // thousandths
@@ -132,12 +134,11 @@ impl Pool<'_> {
     }
 
     fn redial(&mut self, key: usize, now: u64) -> std::io::Result<()> {
+        let user = self.rows[key].user;
+        let (socket, polling) = self.dial_for(key, user, false)?;
+        self.dialler.began(key, user, now);
         let row = &mut self.rows[key];
-        let mut socket = Socket::dial(self.plan.target, self.plan.source_of(row.user), false)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket.stream, Token(key), interest)?;
-        self.dialler.began(key, row.user, now);
-        row.socket = socket;
+        (row.socket, row.polling) = (socket, polling);
         Ok(())
     }
 }

@@ -115,6 +115,9 @@ pub struct Mix {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clients {
+    /// HTTP long polling instead of WebSocket.
+    #[serde(deserialize_with = "percent")]
+    pub polling: f64,
     /// Connected, but never reading.
     #[serde(deserialize_with = "percent")]
     pub slow_readers: f64,
@@ -172,6 +175,9 @@ impl ScenarioFile {
         }
         if file.rooms > file.users {
             return Err(format!("{} rooms need at least as many users", file.rooms));
+        }
+        if file.clients.polling + file.clients.slow_readers > 100.0 {
+            return Err("[clients]: more than 100 percent together".into());
         }
         Ok(file)
     }

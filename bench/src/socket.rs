@@ -87,13 +87,18 @@ impl Socket {
         Ok(Socket { stream, phase: Phase::Dialling, unread, unsent, fragments })
     }
 
+    /// Whether TCP is connected by now, or why it never will be.
+    pub fn is_connected(&self) -> Result<bool, String> {
+        match self.stream.take_error().map_err(|why| why.to_string())? {
+            Some(why) => Err(why.to_string()),
+            None => Ok(self.stream.peer_addr().is_ok()),
+        }
+    }
+
     /// Called when the socket became writable while dialling: asks for the upgrade once connected.
     pub fn upgrade(&mut self, target: SocketAddr, token: &str) -> Result<(), String> {
-        if let Some(why) = self.stream.take_error().map_err(|why| why.to_string())? {
-            return Err(why.to_string());
-        }
-        if self.stream.peer_addr().is_err() {
-            return Ok(()); // not connected yet: a later event tells
+        if !self.is_connected()? {
+            return Ok(()); // a later event tells
         }
         self.phase = Phase::Upgrading;
         let request = format!(

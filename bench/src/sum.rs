@@ -13,7 +13,7 @@ use crate::report::{
 use crate::rest;
 use crate::searches::Searches;
 use crate::series::Errors;
-use crate::stats::{Counts, Tally};
+use crate::stats::{Counts, Disrupted, Tally};
 use crate::track::Track;
 
 /// What the stages measured beside the threads' own figures.
@@ -116,6 +116,7 @@ impl Report {
                 interrupted: tally.acts.interrupted,
                 gaps: tally.acts.gaps,
                 recovery_ms: tally.recovery.percentiles(),
+                polling: plan.polling().into_iter().filter(|polls| *polls).count() as u64,
                 slow_readers: plan.slow().into_iter().filter(|slow| *slow).count() as u64,
                 slow_readers_closed: tally.acts.slow_closed,
             },
@@ -198,19 +199,14 @@ fn actions(tally: &Tally, searches: &Searches) -> Actions {
 
 /// What became of the storms and kills.
 fn disruptions(figures: &Figures, tally: &Tally) -> Vec<Disruption> {
-    let mut parts = tally.disruptions.iter();
-    let became = |(disruption, at_ns): &(Disruption, u64)| {
-        let part = if disruption.failed.is_none() { parts.next() } else { None };
-        let Some(part) = part else { return disruption.clone() };
-        Disruption {
-            interrupted: part.interrupted,
-            recovery_ms: part.recovery.percentiles(),
-            all_back_ms: part.last_back_ns.saturating_sub(*at_ns) as f64 / 1e6,
-            ack_ms_max: part.ack_ns_max as f64 / 1e6,
-            ..disruption.clone()
-        }
+    let became = |((disruption, at_ns), part): (&(Disruption, u64), &Disrupted)| Disruption {
+        interrupted: part.interrupted,
+        recovery_ms: part.recovery.percentiles(),
+        all_back_ms: part.last_back_ns.saturating_sub(*at_ns) as f64 / 1e6,
+        ack_ms_max: part.ack_ns_max as f64 / 1e6,
+        ..disruption.clone()
     };
-    figures.disruptions.iter().map(became).collect()
+    figures.disruptions.iter().zip(&tally.disruptions).map(became).collect()
 }
 
 /// Errors and silences for each thing that was tried.

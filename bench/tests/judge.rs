@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails ends its test")]
 
+mod runs;
 mod server;
 
 use clap::Parser;

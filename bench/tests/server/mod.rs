@@ -8,8 +8,10 @@ mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use wire::{Request, read_frame, read_request, respond, respond_not_found, write_text};
@@ -41,7 +43,27 @@ pub enum Fault {
     Refuse,
     /// One connection is closed.
     HangUp,
+    /// Of a thousand deliveries, one is left out.
+    DropThousandth,
+    /// Of a thousand deliveries, one is made twice.
+    RepeatThousandth,
+    /// The whole server stands still for [`STALL`], once.
+    Stall,
+    /// A client that comes back is not told what it missed.
+    Forget,
+    /// A client that comes back is told again what came last before.
+    Retell,
+    /// The ack of one message gets lost; the message is known when it is repeated.
+    LoseAck,
+    /// The same, but the repeated message is stored again.
+    StoreAgain,
 }
+
+/// How long [`Fault::Stall`] lasts.
+pub const STALL: Duration = Duration::from_millis(300);
+
+/// How long a client that comes back waits to be let in, so that there is something to miss.
+const RETURN: Duration = Duration::from_millis(150);
 
 /// Of each hundred messages, the one that meets the fault.
 const HIT: u64 = 37;
@@ -52,26 +74,38 @@ struct State {
     sockets: BTreeMap<String, TcpStream>,
     seq: u64,
     held: Option<String>,
+    /// Everything sent: `seq`, room and event.
+    log: Vec<(u64, String, String)>,
+    /// The `seq` of each `clientId`.
+    known: HashMap<String, u64>,
+    deliveries: u64,
 }
 
 #[derive(Clone)]
 struct Server {
     fault: Fault,
     state: Arc<Mutex<State>>,
+    broken: Arc<AtomicU64>,
 }
 
 /// Starts a server on a free port; it lives as long as the test's process.
 pub fn start(fault: Fault) -> SocketAddr {
+    start_counting(fault).0
+}
+
+/// The same, with the count of deliveries that were broken by now.
+pub fn start_counting(fault: Fault) -> (SocketAddr, Arc<AtomicU64>) {
+    let broken = Arc::new(AtomicU64::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server { fault, state: Arc::default() };
+    let server = Server { fault, state: Arc::default(), broken: broken.clone() };
     thread::spawn(move || {
         for stream in listener.incoming() {
             let server = server.clone();
             thread::spawn(move || server.serve(stream.unwrap()));
         }
     });
-    address
+    (address, broken)
 }
 
 impl Server {
@@ -82,6 +116,10 @@ impl Server {
             if let Some((_, token)) = request.path.split_once("token=") {
                 let user = token.strip_prefix("token-of-").unwrap().to_owned();
                 return self.talk(user, stream, reader);
+            }
+            if request.path.starts_with("/api/messages/search") {
+                respond(&stream, &json!({"messages": []}), false);
+                continue;
             }
             if !request.path.ends_with("-batch") {
                 respond_not_found(&stream);
@@ -126,10 +164,9 @@ impl Server {
             let text = String::from_utf8_lossy(&payload);
             let mut state = self.state.lock().unwrap();
             match opcode {
-                1 if text == "40" => {
-                    write_text(&mut stream, r#"40{"sid":"y"}"#);
-                    write_text(&mut stream, "2"); // asks at once; the answer is awaited nowhere
-                    state.sockets.insert(user.clone(), stream.try_clone().unwrap());
+                1 if text.starts_with("40") => {
+                    drop(state);
+                    self.join(&user, &mut stream, text[2..].parse().ok());
                 }
                 1 if text.starts_with("42") => self.message(&mut state, &user, &text[2..]),
                 9 => wire::write_frame(&mut stream, 0x8a, &payload),
@@ -137,14 +174,76 @@ impl Server {
                 _ => {}
             }
         }
-        self.state.lock().unwrap().sockets.remove(&user);
+        let mut state = self.state.lock().unwrap();
+        let same = |socket: &TcpStream| socket.peer_addr().ok() == stream.peer_addr().ok();
+        if state.sockets.get(&user).is_some_and(same) {
+            state.sockets.remove(&user);
+        }
+    }
+
+    fn join(&self, user: &str, stream: &mut TcpStream, payload: Option<Value>) {
+        let since = payload.and_then(|payload| payload["since"].as_u64());
+        if since.is_some() {
+            thread::sleep(RETURN);
+        }
+        let mut state = self.state.lock().unwrap();
+        write_text(stream, r#"40{"sid":"y"}"#);
+        write_text(stream, "2"); // asks at once; the answer is awaited nowhere
+        state.sockets.insert(user.to_owned(), stream.try_clone().unwrap());
+        let Some(since) = since else { return };
+        let own = |room: &String| state.rooms[room].iter().any(|member| member == user);
+        let log = state.log.iter().filter(|(_, room, _)| own(room));
+        let missed = log.clone().filter(|(seq, _, _)| *seq > since);
+        match self.fault {
+            Fault::Forget => {
+                self.broken.fetch_add(missed.count() as u64, SeqCst);
+            }
+            Fault::Retell => {
+                if let Some((_, _, event)) = log.clone().rfind(|(seq, _, _)| *seq <= since) {
+                    write_text(stream, event);
+                    self.broken.fetch_add(1, SeqCst);
+                }
+                missed.for_each(|(_, _, event)| write_text(stream, event));
+            }
+            _ => missed.for_each(|(_, _, event)| write_text(stream, event)),
+        }
+    }
+
+    fn typing(&self, state: &mut State, user: &str, room: &str) {
+        for member in state.rooms[room].clone().iter().filter(|member| *member != user) {
+            if let Some(stream) = state.sockets.get_mut(member) {
+                write_text(stream, &format!(r#"42["typing",{{"roomId":"{room}"}}]"#));
+            }
+        }
     }
 
     fn message(&self, state: &mut State, user: &str, text: &str) {
         let (ack, body) = text.split_at(text.find('[').unwrap());
         let event: Value = serde_json::from_str(body).unwrap();
         let room = event[1]["roomId"].as_str().unwrap();
+        match event[0].as_str().unwrap() {
+            "typing" => return self.typing(state, user, room),
+            "get_messages" => {
+                let stream = state.sockets.get_mut(user).unwrap();
+                return write_text(stream, &format!(r#"43{ack}[{{"ok":true,"messages":[]}}]"#));
+            }
+            _ => {}
+        }
+        let client_id = event[1]["clientId"].as_str().map(str::to_owned);
+        if let Some(known) = client_id.as_ref().and_then(|id| state.known.get(id)).copied() {
+            if self.fault != Fault::StoreAgain {
+                let stream = state.sockets.get_mut(user).unwrap();
+                return write_text(stream, &format!(r#"43{ack}[{{"ok":true,"seq":{known}}}]"#));
+            }
+            self.broken.fetch_add(state.rooms[room].len() as u64, SeqCst);
+        }
         state.seq += 1;
+        if let Some(id) = client_id {
+            state.known.insert(id, state.seq);
+        }
+        if self.fault == Fault::Stall && state.seq == HIT {
+            thread::sleep(STALL);
+        }
         let seq = state.seq;
         let hit = seq % 100 == HIT;
         let mut members = state.rooms[room].clone();
@@ -161,12 +260,18 @@ impl Server {
             let message = Message { seq, room, user, content: event[1]["content"].as_str().unwrap() };
             self.deliver(state, member, &message, fault);
         }
+        let content = event[1]["content"].as_str().unwrap();
+        if !refused {
+            let told = Message { seq, room, user, content }.event(self.fault != Fault::NoSeq);
+            state.log.push((seq, room.to_owned(), told));
+        }
         let answer = match self.fault {
             _ if refused => json!({"ok": false, "code": "OVERLOADED"}),
             Fault::NoSeq => json!({"ok": true}),
             _ => json!({"ok": true, "seq": seq}),
         };
-        if let Some(stream) = state.sockets.get_mut(user) {
+        let lost = seq == HIT && matches!(self.fault, Fault::LoseAck | Fault::StoreAgain);
+        if let Some(stream) = state.sockets.get_mut(user).filter(|_| !lost) {
             write_text(stream, &format!("43{ack}[{answer}]"));
         }
     }
@@ -174,6 +279,11 @@ impl Server {
     fn deliver(&self, state: &mut State, member: &str, message: &Message, fault: Fault) {
         let hit = message.seq % 100 == HIT;
         let Some(stream) = state.sockets.get_mut(member) else { return };
+        state.deliveries += 1;
+        let thousandth = state.deliveries.is_multiple_of(1000);
+        if thousandth && matches!(self.fault, Fault::DropThousandth | Fault::RepeatThousandth) {
+            self.broken.fetch_add(1, SeqCst);
+        }
         let text = message.event(self.fault != Fault::NoSeq);
         match fault {
             Fault::Drop if hit => {}
@@ -185,6 +295,10 @@ impl Server {
             }
             Fault::Change if hit => write_text(stream, &text.replace("abc", "abd")),
             Fault::Misplace if hit => write_text(stream, &Message { room: "room-x", ..*message }.event(true)),
+            _ if thousandth && self.fault == Fault::DropThousandth => {}
+            _ if thousandth && self.fault == Fault::RepeatThousandth => {
+                (0..2).for_each(|_| write_text(stream, &text));
+            }
             Fault::Fragment => {
                 let (one, two) = text.as_bytes().split_at(text.len() / 2);
                 wire::write_frame(stream, 0x01, one);

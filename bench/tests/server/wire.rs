@@ -40,7 +40,7 @@ pub fn read_request(reader: &mut impl BufRead) -> Option<Request> {
 pub fn respond(mut stream: &TcpStream, body: &Value, chunked: bool) {
     let text = body.to_string();
     let answer = match chunked {
-        false => format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n{text}", text.len()),
+        false => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()),
         true => {
             let (one, two) = text.split_at(text.len() / 2);
             format!(
