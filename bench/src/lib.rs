@@ -13,7 +13,7 @@
 //! | `preflight` | whether this machine can do it, and whether the server is ready |
 //! | `run`, `direct`, `stage` | the stages of one measurement: users and rooms, connect, warm up, measure, drain, judge |
 //! | `pool`, `dial`, `wait` | one thread's connections: a table, one epoll, one read buffer; whom to dial when |
-//! | `load`, `acts`, `greet` | what those connections say and when, and what becomes of what they hear |
+//! | `talk`, `load`, `acts`, `greet` | what those connections say and when, and what becomes of what they hear |
 //! | `returns`, `disrupt` | connections that break and come back; storms and kills |
 //! | `ledger`, `seen`, `judge` | who was told what: lost, duplicated, out of order, foreign |
 //! | `polling` | long polling in the place of a WebSocket |
@@ -71,6 +71,7 @@ mod socket;
 mod stage;
 mod stats;
 mod sum;
+mod talk;
 mod tell;
 mod track;
 mod wait;

@@ -80,7 +80,7 @@ pub enum Command {
 pub enum Bench {
     /// A load on a server, which is judged from outside.
     #[command(flatten)]
-    Load(minitalk_bench::Scenario),
+    Load(Box<minitalk_bench::Scenario>),
     /// Fill a data directory of a given size and measure it: memory, starts, look-ups, history, search
     Storage(storage_bench::StorageArgs),
 }
@@ -164,7 +164,7 @@ pub fn run(
         Command::Import(args) => return import::run(args, environment),
         Command::Export(args) => return export::run(args, environment),
         Command::Bench(Bench::Load(scenario)) => {
-            return Ok(minitalk_bench::run(minitalk_bench::BenchArgs { scenario }));
+            return Ok(minitalk_bench::run(minitalk_bench::BenchArgs { scenario: *scenario }));
         }
         Command::Bench(Bench::Storage(args)) => storage_bench::run(&args),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),

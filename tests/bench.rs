@@ -1,0 +1,84 @@
+//! The load tester against the server it lives with: quiet, in storms, and while its processes are
+//! killed. It is its own judge's job to find what is lost; here only its verdict counts.
+#![allow(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
+mod common;
+
+use common::server::minitalk;
+use common::{Options, Server};
+use serde_json::Value;
+
+/// Runs `minitalk bench` against a server; its report, once it has ended with 0.
+fn bench(server: &Server, line: &str) -> Value {
+    let target = format!("127.0.0.1:{}", server.port);
+    let output = minitalk()
+        .arg("bench")
+        .args(line.split(' '))
+        .args(["--target", &target, "--json", "-"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line} ended with {}:\n{said}\n{}", output.status, server.stderr());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for fault in ["lost", "duplicated", "out_of_order", "foreign", "unanswered"] {
+        assert_eq!(report["correctness"][fault], 0, "{line}: {said}");
+    }
+    assert_eq!(report["correctness"]["judged_by"], "seq");
+    report
+}
+
+#[test]
+fn presets_storms_and_kills_find_no_fault() {
+    let server = Server::start(&Options::default());
+    let report = bench(&server, "quick --duration 3s --fail-if lost>0 --fail-if errors>0");
+    let sent = report["messages"]["sent"].as_u64().unwrap();
+    assert_eq!((sent, &report["messages"]["delivered"]), (86, &(3 * sent).into()));
+    let processes = |row: &Value| row["target"]["processes"].as_array().map_or(0, Vec::len);
+    assert!(
+        report["series"].as_array().unwrap().iter().any(|row| processes(row) == 4),
+        "supervisor, storage, two workers"
+    );
+
+    let mixed = "quick --users 40 --duration 2s --rate 200 --polling 25 --reconnect-storm 50";
+    let report = bench(&server, mixed);
+    assert_eq!(
+        (&report["connections"]["polling"], &report["disruptions"][0]["interrupted"]),
+        (&10.into(), &20.into())
+    );
+    assert_eq!(report["disruptions"][0]["recovery_ms"]["count"], 20);
+
+    for process in ["worker", "writer"] {
+        let report = bench(&server, &format!("quick --duration 4s --rate 100 --polling 20 --kill {process}"));
+        let kill = &report["disruptions"][0];
+        assert!(kill["pid"].is_u64() && kill["failed"].is_null(), "{kill}");
+        assert_eq!(
+            (&report["messages"]["acked"], &kill["recovery_ms"]["count"]),
+            (&report["messages"]["sent"], &kill["interrupted"])
+        );
+    }
+    // Both must have been started again by somebody, else nothing would have been acked.
+    let restarts: u64 = server.status()["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|process| process["restarts"].as_u64())
+        .sum();
+    assert_eq!(restarts, 2);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_touched() {
+    for (line, told) in [
+        ("quick --target 127.0.0.1:1", "no server answers at 127.0.0.1:1"),
+        ("quick --users 5 --rooms 6", "6 rooms need at least as many users"),
+        ("quick --fail-if p99>200", "a latency needs its unit"),
+        ("quick --shard 3/2", "there is no machine 3 of 2"),
+        ("custom --scenario /nonexistent.toml", "/nonexistent.toml: No such file"),
+        ("merge /nonexistent.json", "/nonexistent.json: No such file"),
+    ] {
+        let output = minitalk().arg("bench").args(line.split(' ')).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains(told) && said.lines().count() == 1, "{line}: {said}");
+    }
+}
