@@ -30,6 +30,15 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The server's memory under load, where it tells: in the first row, the most, in the last.
+    fn target_memory(&self) -> Option<(u64, u64, u64)> {
+        let loaded = self.series.iter().filter(|row| row.sent > 0);
+        let memory = || loaded.clone().filter_map(|row| row.target.as_ref()).map(|target| target.rss_bytes);
+        Some((memory().next()?, memory().max()?, memory().next_back()?))
+    }
+}
+
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.correctness)?;
@@ -73,7 +82,15 @@ impl Display for Report {
         for warning in &self.preflight.warnings {
             writeln!(f, "beware       {warning}")?;
         }
-        writeln!(f, "generator    {:.2} CPU s in {:.1} s", self.generator_cpu_s, asked.duration_s)
+        if let Some((first, most, last)) = self.target_memory() {
+            let [first, most, last] = [first, most, last].map(|bytes| bytes as f64 / MIB);
+            writeln!(f, "target       {first:.1} MiB at first, {most:.1} at most, {last:.1} in the end")?;
+        }
+        write!(f, "generator    {:.2} CPU s in {:.1} s", self.generator_cpu_s, asked.duration_s)?;
+        match self.totals.bottleneck_s {
+            0 => writeln!(f),
+            seconds => writeln!(f, "; BEWARE, in {seconds} s it may have set the pace itself"),
+        }
     }
 }
 
