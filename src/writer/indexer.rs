@@ -22,8 +22,9 @@ const NICENESS: i32 = 19;
 /// not be read.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Findings waiting for the directory thread.
-pub const FOUND: usize = 1;
+/// Findings that may lie between the threads: none. Handed on, one is the directory thread's, and ends with
+/// it; in a queue that nobody reads any more it would be waited for without end.
+pub const FOUND: usize = 0;
 
 /// Something for the directory thread to put in; it says when that is done.
 pub struct ToPut {
