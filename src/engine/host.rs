@@ -53,6 +53,12 @@ pub trait Host: Sized + Send + 'static {
         PACKETS_FOR_ANYBODY
     }
 
+    /// Whether the client certainly puts something new into the parameter `t` of each request.
+    fn marks_requests(state: &Self::State) -> bool {
+        let _ = state;
+        false
+    }
+
     /// The host's number of a namespace, below 16. `None`: there is no such.
     fn namespace(&self, name: &str) -> Option<u8>;
 

@@ -17,13 +17,27 @@ use crate::wire::engine::HandshakeError;
 /// A request's query, decoded.
 pub type Params = HashMap<String, String>;
 
-/// What tells a request from the one before, shortened to a number: stock clients put something new into
-/// the parameter `t` of each, so that no cache answers it. 0: there is none.
+/// What tells a request from the one before, shortened to a number: clients put the time, or more, into the
+/// parameter `t` of each, so that no cache answers it. 0: there is none.
 pub type Mark = u64;
 
+/// Bit of a [`Mark`] that no two requests of a session have in common, whoever made them. Others may be as
+/// coarse as a second (socket.io-client-csharp) or a hash that repeats itself (rust_engineio).
+pub const UNIQUE: Mark = 1 << 33;
+
+/// Digits behind the point of a time that never comes twice: python-engineio's `time.time()`.
+const FINE_DIGITS: usize = 5;
+
 fn mark(params: &Params) -> Mark {
+    let Some(t) = params.get("t") else {
+        return 0;
+    };
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_fine = t.split_once('.').is_some_and(|(seconds, fraction)| {
+        is_number(seconds) && is_number(fraction) && fraction.len() >= FINE_DIGITS
+    });
     // The same in every worker.
-    params.get("t").map_or(0, |t| Mark::from(crc32fast::hash(t.as_bytes())) | 1 << 32)
+    Mark::from(crc32fast::hash(t.as_bytes())) | 1 << 32 | if is_fine { UNIQUE } else { 0 }
 }
 
 /// What a request wants of Engine.IO.

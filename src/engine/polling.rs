@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::host::PARSE_ERROR;
-use super::http::Mark;
+use super::http::{Mark, UNIQUE};
 use super::sid::Sid;
 use super::table::{Bring, Conn, Key, Pause, Phase, Polling, Transport};
 use super::{Host, packet, websocket};
@@ -64,12 +64,14 @@ pub fn fetch<H: Host>(
     request: oneshot::Sender<Vec<u8>>,
 ) -> Result<Key, HandshakeError> {
     let key = find(host, sid)?;
-    let polling = requests(host, key).ok_or(HandshakeError::UnknownSession)?;
+    let conn = host.engine().table.get(key).ok_or(HandshakeError::UnknownSession)?;
+    let unique = mark & UNIQUE != 0 || H::marks_requests(&conn.state);
+    let polling = conn.transport.polling().ok_or(HandshakeError::UnknownSession)?;
     if polling.fetch.is_some() {
         host.fail(key, violation("two requests fetch packets"));
         return Err(HandshakeError::BadRequest);
     }
-    if mark != 0 && polling.answered == mark {
+    if mark != 0 && polling.answered == mark && unique {
         host.fail(key, violation("the answer to a request was lost"));
         return Err(HandshakeError::BadRequest);
     }

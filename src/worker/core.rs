@@ -214,6 +214,10 @@ impl Host for Core {
         if state.javascript { usize::MAX } else { PACKETS_FOR_ANYBODY }
     }
 
+    fn marks_requests(state: &Client) -> bool {
+        state.javascript
+    }
+
     fn namespace(&self, name: &str) -> Option<u8> {
         (name == "/").then_some(session::CHAT)
     }

@@ -170,7 +170,8 @@ describe("Engine.IO", () => {
 
     it("ends the session when a request comes again that was answered: its answer was lost", async () => {
       const sid = await server.open();
-      const fetch = (t) => server.poll(sid, { query: `&t=${t}` });
+      const times = { a: "1795272124.53768", b: "1795272124.6012345" };
+      const fetch = (name) => server.poll(sid, { query: `&t=${times[name]}` });
       await server.post(sid, "4one");
       assert.equal(await (await fetch("a")).text(), "4one");
       await server.post(sid, "4two");
@@ -180,6 +181,16 @@ describe("Engine.IO", () => {
       await server.post(sid, "4four");
       assert.equal((await fetch("a")).status, 400);
       await over(sid);
+    });
+
+    it("believes no repetition of those whose requests may be marked alike", async () => {
+      for (const t of ["1795272124", "3fa2", "OkT9.1"]) {
+        const sid = await server.open();
+        for (const text of ["4one", "4two", "4three"]) {
+          await server.post(sid, text);
+          assert.equal(await (await server.poll(sid, { query: `&t=${t}` })).text(), text);
+        }
+      }
     });
 
     it("refuses a payload over the limit, and takes one at it", async () => {

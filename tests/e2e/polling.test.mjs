@@ -143,7 +143,7 @@ describe("requests at the wrong worker", () => {
       const sid = await open();
       await ask("POST", sid, `40{"token":"${users[0].token}"}`);
       // As a proxy does it whose connection broke before it had the answer.
-      const repeated = `${sid}&t=${round}`;
+      const repeated = `${sid}&t=1795272124.53768${round}`;
       assert.match((await ask("GET", repeated)).text, /^40\{/);
       await ask("POST", sid, `420["get_messages",{"roomId":"${roomId}"}]`);
       assert.equal((await ask("GET", repeated)).status, 400);
