@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent};
 use minitalk::link::codec::{decode, encode, split};
 use minitalk::link::frame::{
-    Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Outcome, Position, Purpose, Ticket,
-    ToWriter, Visitors,
+    Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Others, Outcome, Position, Purpose,
+    Ticket, ToWriter, Visitors,
 };
 use proptest::prelude::*;
 
@@ -69,15 +69,9 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
 }
 
 fn visitors() -> impl Strategy<Value = Visitors> {
-    let counts = prop::collection::vec(any::<(IpAddr, u32)>(), 0..5);
+    let addresses = prop::collection::vec(any::<(IpAddr, u32)>(), 0..5);
     let users = prop::collection::vec(any::<(u64, u32)>(), 0..5);
-    (any::<(u16, bool, bool)>(), counts, users).prop_map(|((worker, afresh, ask), counts, users)| Visitors {
-        worker,
-        afresh,
-        ask,
-        counts,
-        users,
-    })
+    (addresses, users).prop_map(|(addresses, users)| Visitors { addresses, users })
 }
 
 proptest! {
@@ -131,9 +125,11 @@ proptest! {
         timestamp_ms: i64,
         events in prop::collection::vec(events(), 0..4),
         outcome in outcomes(),
-        visitors in visitors(),
+        elsewhere: (IpAddr, u32, u16),
         login: (u16, Option<IpAddr>, bool),
     ) {
+        let (address, connections, workers) = elsewhere;
+        let others = Others { connections, workers };
         let [seq, rev, instance, count] = numbers;
         let [room_id, fields] = &texts;
         let message = Message { seq, origin: OpId { instance, count }, timestamp_ms, room_id, fields };
@@ -145,7 +141,7 @@ proptest! {
             FromWriter::Done { count, outcome },
             FromWriter::Refused { count, refusal: Refusal::overloaded() },
             FromWriter::Revoked,
-            FromWriter::Visitors(visitors),
+            FromWriter::Elsewhere { addresses: vec![(address, others)], users: vec![(count, others); 2] },
             FromWriter::Login(Login { worker: login.0, name: room_id, address: login.1, right: login.2 }),
             FromWriter::UsersDeleted { last_user: count },
             FromWriter::Afresh { position: Position { seq, rev } },

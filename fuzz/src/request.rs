@@ -99,7 +99,7 @@ fn query(said: &Said<'_>, headers: HeaderMap) {
 /// The address is one that a trusted proxy has vouched for.
 fn forwarded(headers: &HeaderMap) {
     let config = Config { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..Config::default() };
-    let addresses = Addresses::new(&config, 0, Arc::default());
+    let addresses = Addresses::new(&config, Arc::default());
     let proxy = IpAddr::from([10, 0, 0, 1]);
     let client = addresses.client(proxy, headers);
     let trusted = |address: IpAddr| matches!(address, IpAddr::V4(address) if address.octets()[0] == 10);

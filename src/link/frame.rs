@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
 /// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub enum ToWriter<'a> {
         /// Their name.
         username: &'a str,
     },
-    /// Tell every worker. Never stored, never answered.
+    /// Tell the workers whom it concerns ([`super::census`]). Never stored, never answered.
     Visitors(Visitors),
     /// Delete all messages there are when this is put in order.
     DeleteMessages {
@@ -136,19 +136,22 @@ pub struct Login<'a> {
     pub right: bool,
 }
 
-/// How many connections a worker has, by address and by user.
+/// How many connections a worker has; on a new link it has none until it says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visitors {
-    /// Whose count it is; hears it as well.
-    pub worker: u16,
-    /// What this worker said before is void: it is new, or has been away.
-    pub afresh: bool,
-    /// The others are asked to tell everything, too.
-    pub ask: bool,
-    /// Addresses whose count has changed, or all of them.
-    pub counts: Vec<(IpAddr, u32)>,
+    /// Addresses whose count has changed.
+    pub addresses: Vec<(IpAddr, u32)>,
     /// The same of users.
     pub users: Vec<(UserId, u32)>,
+}
+
+/// What the other workers have of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Connections on all of them together.
+    pub connections: u32,
+    /// How many of them have any.
+    pub workers: u16,
 }
 
 /// How far a worker has followed the two published orders.
@@ -313,9 +316,15 @@ pub enum FromWriter<'a> {
         /// Why.
         refusal: Refusal,
     },
+    /// What the other workers have of what this one has, where that has changed. Before the first word of
+    /// it on a link there is nothing elsewhere.
+    Elsewhere {
+        /// By address.
+        addresses: Vec<(IpAddr, Others)>,
+        /// By user.
+        users: Vec<(UserId, Others)>,
+    },
     /// A worker's news, to itself as well.
-    Visitors(Visitors),
-    /// The same.
     #[serde(borrow)]
     Login(Login<'a>),
     /// Users up to this number are no more, nor is any room that was there.

@@ -4,13 +4,13 @@
 //! WebSocket. Behind a trusted proxy the connection is the proxy's; there the address is the one that
 //! `X-Forwarded-For` names, and what is counted is each request under way and each WebSocket.
 //!
-//! Workers tell each other their counts through the storage writer, on the bus that also carries
-//! `typing`: each counts exactly what it has, and knows of the others what they last said, some
-//! hundred microseconds ago. The same news says how many connections each user has
-//! (`limits.connections_per_user`), which the hub counts. A burst that arrives everywhere at the same moment can so go past the
-//! limit by what the other workers took in meanwhile; a lasting excess is not possible.
+//! Each worker tells the storage writer what it has, and is told what others have of the same, some
+//! hundred microseconds later ([`crate::link::census`]). The same frames say how many connections each user
+//! has (`limits.connections_per_user`), which the hub counts. A burst that arrives everywhere at the same
+//! moment can so go past the limit by what the other workers took in meanwhile; whoever is past it gets no
+//! further connection anywhere.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::api::answer::ApiError;
-use super::census::{Elsewhere, Others};
 use super::core::App;
 use super::hub::Hub;
 use super::uplink::Uplink;
 use crate::chat::{Code, Refusal, UserId};
 use crate::config::{Config, Network};
-use crate::link::frame::{ToWriter, Visitors};
+use crate::link::census::{Elsewhere, Untold};
+use crate::link::frame::{Others, ToWriter, Visitors};
 
 /// Header in which proxies name whom they speak for, the nearest last.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -41,7 +41,6 @@ pub struct Addresses {
     /// 0: no address is counted.
     limit: usize,
     trusted: Vec<Network>,
-    worker: u16,
     counts: Mutex<Counts>,
     wake: Arc<Notify>,
 }
@@ -51,18 +50,8 @@ struct Counts {
     here: HashMap<IpAddr, u32>,
     elsewhere: Elsewhere<IpAddr>,
     users_elsewhere: Elsewhere<UserId>,
-    /// Addresses whose count the others have not been told.
-    changed: HashSet<IpAddr>,
-    /// Everything is to be told, and perhaps asked for.
-    introduce: Option<Introduction>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Introduction {
-    /// The others do not know this worker, nor this worker them.
-    AndAsk,
-    /// Somebody asked.
-    Answer,
+    /// Addresses whose count the storage writer has not been told.
+    untold: Untold<IpAddr>,
 }
 
 /// One connection that counts until it is dropped.
@@ -103,12 +92,11 @@ pub enum Visitor {
 
 impl Addresses {
     /// Nobody is there yet. `wake` is told when there is something to [`Addresses::tell`].
-    pub fn new(config: &Config, worker: u16, wake: Arc<Notify>) -> Addresses {
+    pub fn new(config: &Config, wake: Arc<Notify>) -> Addresses {
         Addresses {
             limit: config.limits.connections_per_address,
             // The configuration holds nothing else.
             trusted: config.trusted_proxies.iter().filter_map(|text| Network::parse(text)).collect(),
-            worker,
             counts: Mutex::default(),
             wake,
         }
@@ -130,12 +118,12 @@ impl Addresses {
         let address = counted_as(address);
         let mut counts = self.counts.lock();
         let here = counts.here.get(&address).copied().unwrap_or(0);
-        let others = counts.elsewhere.of(&address).connections;
-        if usize::try_from(here).unwrap_or(usize::MAX).saturating_add(others) >= self.limit {
+        let everywhere = here.saturating_add(counts.elsewhere.of(&address).connections);
+        if usize::try_from(everywhere).unwrap_or(usize::MAX) >= self.limit {
             return None;
         }
         counts.here.insert(address, here + 1);
-        counts.changed.insert(address);
+        counts.untold.add(address);
         drop(counts);
         self.wake.notify_one();
         Some(Arc::new(Held { addresses: self.clone(), address }))
@@ -145,7 +133,7 @@ impl Addresses {
     pub fn take_over(self: &Arc<Self>, address: IpAddr) -> Arc<Held> {
         let mut counts = self.counts.lock();
         *counts.here.entry(address).or_default() += 1;
-        counts.changed.insert(address);
+        counts.untold.add(address);
         drop(counts);
         self.wake.notify_one();
         Arc::new(Held { addresses: self.clone(), address })
@@ -159,7 +147,7 @@ impl Addresses {
                 counts.here.remove(&address);
             }
         }
-        counts.changed.insert(address);
+        counts.untold.add(address);
         drop(counts);
         self.wake.notify_one();
     }
@@ -196,55 +184,39 @@ impl Addresses {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The link is up: the others have to be told everything, and asked.
-    pub fn introduce(&self) {
-        self.counts.lock().introduce = Some(Introduction::AndAsk);
-    }
-
-    /// Another worker's news.
-    pub fn hear(&self, news: Visitors) {
-        if news.worker == self.worker {
-            return;
-        }
+    /// The link is up: the storage writer knows nothing of this worker, and has told it nothing.
+    pub fn introduce(&self, hub: &mut Hub) {
+        hub.tell_all();
         let mut counts = self.counts.lock();
-        if news.ask && counts.introduce.is_none() {
-            counts.introduce = Some(Introduction::Answer);
-        }
-        counts.elsewhere.hear(news.worker, news.afresh, news.counts);
-        counts.users_elsewhere.hear(news.worker, news.afresh, news.users);
+        let Counts { here, elsewhere, users_elsewhere, untold } = &mut *counts;
+        here.keys().for_each(|address| untold.add(*address));
+        elsewhere.forget();
+        users_elsewhere.forget();
     }
 
-    /// Tells the others what has changed here.
+    /// What the other workers have.
+    pub fn hear(&self, addresses: Vec<(IpAddr, Others)>, users: Vec<(UserId, Others)>) {
+        let mut counts = self.counts.lock();
+        counts.elsewhere.hear(addresses);
+        counts.users_elsewhere.hear(users);
+    }
+
+    /// Tells the storage writer what has changed here.
     pub fn tell(&self, hub: &mut Hub, uplink: &mut Uplink) {
-        let touched = hub.take_touched();
         let mut counts = self.counts.lock();
-        let changed = std::mem::take(&mut counts.changed);
+        let Counts { here, untold, .. } = &mut *counts;
         if !uplink.is_up() {
             // Everything is told when it is.
-            return;
+            untold.forget();
+            hub.untold.forget();
         }
-        let introduce = counts.introduce.take();
-        if introduce.is_none() && changed.is_empty() && touched.is_empty() {
-            return;
+        while uplink.takes_news() && !(untold.is_empty() && hub.untold.is_empty()) {
+            let count = |address: IpAddr| here.get(&address).copied().unwrap_or(0);
+            let addresses = untold.take().into_iter().map(|address| (address, count(address))).collect();
+            let users =
+                hub.untold.take().into_iter().map(|user| (user, sockets(hub.sockets_of(user)))).collect();
+            uplink.tell(&ToWriter::Visitors(Visitors { addresses, users }));
         }
-        let users = if introduce.is_some() {
-            hub.users_with_sockets().collect()
-        } else {
-            touched.into_iter().map(|number| (number, sockets(hub.sockets_of(number)))).collect()
-        };
-        let news = if introduce.is_some() {
-            counts.here.iter().map(|(address, count)| (*address, *count)).collect()
-        } else {
-            let count = |address: IpAddr| counts.here.get(&address).copied().unwrap_or(0);
-            changed.into_iter().map(|address| (address, count(address))).collect()
-        };
-        uplink.tell(&ToWriter::Visitors(Visitors {
-            worker: self.worker,
-            afresh: introduce.is_some(),
-            ask: introduce == Some(Introduction::AndAsk),
-            counts: news,
-            users,
-        }));
     }
 }
 
@@ -293,24 +265,23 @@ fn address_of(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn addresses(limit: usize, worker: u16) -> Arc<Addresses> {
+    fn addresses(limit: usize) -> Arc<Addresses> {
         let mut config = Config { trusted_proxies: vec!["10.0.0.0/8".to_owned()], ..Config::default() };
         config.limits.connections_per_address = limit;
-        Arc::new(Addresses::new(&config, worker, Arc::default()))
+        Arc::new(Addresses::new(&config, Arc::default()))
     }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    fn news(worker: u16, afresh: bool, counts: &[(&str, u32)]) -> Visitors {
-        let counts = counts.iter().map(|(address, count)| (ip(address), *count)).collect();
-        Visitors { worker, afresh, ask: false, counts, users: vec![(7, 2)] }
+    fn others(connections: u32, workers: u16) -> Others {
+        Others { connections, workers }
     }
 
     #[test]
     fn as_many_as_allowed_and_no_more_until_one_leaves() {
-        let addresses = addresses(2, 0);
+        let addresses = addresses(2);
         let mut held: Vec<Arc<Held>> = (0..2).map(|_| addresses.enter(ip("1.2.3.4")).unwrap()).collect();
         assert!(addresses.enter(ip("1.2.3.4")).is_none());
         assert!(addresses.enter(ip("::ffff:1.2.3.4")).is_none(), "the same address");
@@ -326,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_customer() {
-        let addresses = addresses(1, 0);
+        let addresses = addresses(1);
         let _held = addresses.enter(ip("2001:db8:0:1::1")).unwrap();
         assert!(addresses.enter(ip("2001:db8:0:1:ffff::2")).is_none());
         assert!(addresses.enter(ip("2001:db8:0:2::1")).is_some());
@@ -334,28 +305,34 @@ mod tests {
 
     #[test]
     fn what_other_workers_hold_counts_too() {
-        let addresses = addresses(5, 0);
-        addresses.hear(news(1, true, &[("1.2.3.4", 3)]));
-        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 2, workers: 1 });
-        addresses.hear(news(2, true, &[("1.2.3.4", 1), ("9.9.9.9", 5)]));
-        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 4, workers: 2 });
-        addresses.hear(news(0, true, &[("1.2.3.4", 5)]));
+        let addresses = addresses(5);
+        let hear = |address: &str, connections, workers| {
+            addresses.hear(vec![(ip(address), others(connections, workers))], Vec::new());
+        };
+        hear("1.2.3.4", 4, 2);
+        hear("9.9.9.9", 5, 1);
+        addresses.hear(Vec::new(), vec![(7, others(4, 2))]);
+        assert_eq!(addresses.of_user_elsewhere(7), others(4, 2));
         let _held = addresses.enter(ip("1.2.3.4")).unwrap();
-        assert_eq!(addresses.of_user_elsewhere(7), Others { connections: 4, workers: 2 }, "not its own");
         assert!(addresses.enter(ip("1.2.3.4")).is_none());
         assert!(addresses.enter(ip("9.9.9.9")).is_none());
-        addresses.hear(news(1, false, &[("1.2.3.4", 2)]));
+        hear("1.2.3.4", 3, 2);
         let _held = addresses.enter(ip("1.2.3.4")).unwrap();
         assert!(addresses.enter(ip("1.2.3.4")).is_none());
-        // A successor of worker 2 has none of its predecessor's.
-        addresses.hear(news(2, true, &[]));
+        hear("9.9.9.9", 0, 0);
+        let _held = addresses.enter(ip("9.9.9.9")).unwrap();
+        // Another storage writer has told nothing yet.
+        addresses.introduce(&mut Hub::default());
+        assert_eq!(addresses.of_user_elsewhere(7), others(0, 0));
         assert!(addresses.enter(ip("1.2.3.4")).is_some());
-        assert!(addresses.enter(ip("9.9.9.9")).is_some());
+        let mut untold = addresses.counts.lock().untold.take();
+        untold.sort_unstable();
+        assert_eq!(untold, [ip("1.2.3.4"), ip("9.9.9.9")]);
     }
 
     #[test]
     fn a_proxy_is_believed_as_far_as_it_is_trusted() {
-        let addresses = addresses(1, 0);
+        let addresses = addresses(1);
         let client = |lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {

@@ -60,11 +60,11 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
     match frame {
         FromWriter::Welcome { position } => {
             core.uplink.welcome(position);
-            core.addresses.introduce();
+            core.addresses.introduce(&mut core.hub);
             // While the link was down there may have been a sign.
             core.revoked_sign = true;
         }
-        FromWriter::Visitors(news) => core.addresses.hear(news),
+        FromWriter::Elsewhere { addresses, users } => core.addresses.hear(addresses, users),
         FromWriter::Login(login) => core.brake.hear(&login),
         FromWriter::Messages { messages } => deliver::gather(core, &messages),
         FromWriter::Rooms { rev, events } => {

@@ -107,7 +107,7 @@ fn take_turn(core: &mut Core, key: Key, doing: Doing) -> Result<(), Refusal> {
     };
     let per_second = match core.hub.number(key.slot) {
         Some(user) if doing != Doing::Message && per_second > 0 => {
-            per_second.div_ceil(1 + core.addresses.of_user_elsewhere(user).workers)
+            per_second.div_ceil(1 + u32::from(core.addresses.of_user_elsewhere(user).workers))
         }
         _ => per_second,
     };

@@ -20,9 +20,9 @@ use smallvec::SmallVec;
 
 use crate::chat::{Pace, RoomEvent, UserId};
 use crate::engine::table::Slot;
+use crate::link::census::Untold;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// Index of a room in the hub; valid until the room's last local user is gone.
 pub type RoomIdx = u32;
@@ -35,8 +35,8 @@ pub struct Hub {
     users: Slab<User>,
     users_by_number: Map<UserId, u32>,
     sockets: Vec<Option<Socket>>,
-    /// Users whose number of sockets has changed since [`Hub::take_touched`]: of one turn.
-    touched: Set<UserId>,
+    /// Users whose number of sockets the storage writer has not been told.
+    pub untold: Untold<UserId>,
 }
 
 /// What a user does that has a rate of its own.
@@ -142,7 +142,7 @@ impl Hub {
         }
         self.sockets[at] = Some(Socket { user, seats: SmallVec::new(), next: 0 });
         self.users[usize_of(user)].sockets.push(slot);
-        self.touched.insert(number);
+        self.untold.add(number);
     }
 
     /// Behind which key the next page of the socket's user's rooms begins; `None`: all are known.
@@ -250,7 +250,7 @@ impl Hub {
         }
         let user = &mut self.users[usize_of(socket.user)];
         user.sockets.retain(|other| *other != slot);
-        self.touched.insert(user.number);
+        self.untold.add(user.number);
         if user.sockets.is_empty() {
             let gone = self.users.remove(usize_of(socket.user));
             self.users_by_number.remove(&gone.number);
@@ -291,14 +291,9 @@ impl Hub {
         self.users.get_mut(user).map(|user| &mut user.paces[doing as usize])
     }
 
-    /// Users whose number of sockets has changed since the last call.
-    pub fn take_touched(&mut self) -> Set<UserId> {
-        std::mem::take(&mut self.touched)
-    }
-
-    /// All users with the number of their sockets here.
-    pub fn users_with_sockets(&self) -> impl Iterator<Item = (UserId, u32)> {
-        self.users.iter().map(|(_, user)| (user.number, index(user.sockets.len())))
+    /// The storage writer knows of nobody here.
+    pub fn tell_all(&mut self) {
+        self.users.iter().for_each(|(_, user)| self.untold.add(user.number));
     }
 
     /// Sockets of one user on this worker.

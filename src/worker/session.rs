@@ -192,8 +192,9 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
     if pass.expires <= unix_now() || revoked::is_good(core, number, &pass).is_none() {
         return turn_away(core, key);
     }
-    let elsewhere = core.addresses.of_user_elsewhere(number).connections;
-    if core.hub.sockets_of(number) + elsewhere >= core.config.limits.connections_per_user {
+    let elsewhere =
+        usize::try_from(core.addresses.of_user_elsewhere(number).connections).unwrap_or(usize::MAX);
+    if core.hub.sockets_of(number).saturating_add(elsewhere) >= core.config.limits.connections_per_user {
         refuse(core, key, "Too many connections");
         core.engine.resume_reading(key);
     } else {

@@ -145,9 +145,14 @@ impl Uplink {
         Ok(())
     }
 
-    /// Sends what needs no answer; lost when the link is down.
+    /// Whether what is told now is sent.
+    pub fn takes_news(&self) -> bool {
+        self.state == State::Up && self.out.len() < config::UNANSWERED_BYTES_PER_WORKER
+    }
+
+    /// Sends what needs no answer; lost unless [`Uplink::takes_news`].
     pub fn tell(&mut self, frame: &ToWriter<'_>) {
-        if self.state == State::Up && self.out.len() < config::UNANSWERED_BYTES_PER_WORKER {
+        if self.takes_news() {
             // Only a frame over the size limit fails, and these are small.
             let _ = codec::encode(frame, &mut self.out);
         }

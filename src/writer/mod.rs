@@ -20,6 +20,7 @@
 //! | [`changes`] | | makes records of what may be |
 //! | [`tickets`] | | who was first with a one-time ticket |
 //! | [`publish`] | one | tells all workers, in one order |
+//! | [`census`] | | who is on which worker |
 //! | [`peer`] | | one of them: what waits for it |
 //! | [`catchup`] | one for each returning worker | reads what it has missed |
 //! | [`scrub`] | one | reads all logs slowly to find damage |
@@ -34,6 +35,7 @@
 
 mod batch;
 mod catchup;
+mod census;
 mod changes;
 mod commit;
 mod compaction;
@@ -72,6 +74,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use minitalk_supervisor::child::{Child, Command, Lifeline};
 use parking_lot::FairMutex;
 
+pub use self::census::Limits as Connections;
 pub use self::error::WriterError;
 
 use self::commit::Committer;
@@ -109,6 +112,8 @@ pub struct WriterConfig {
     pub messages_per_second: u32,
     /// Changes of rooms one user may make in a second; 0: no limit.
     pub changes_per_second: u32,
+    /// Connections of which no worker lets in more.
+    pub connections: Connections,
     /// The disk itself; tests play a bad one.
     pub disk: Arc<dyn Disk>,
 }
@@ -133,15 +138,23 @@ type Ended = (&'static str, Option<IndexError>);
 /// # Errors
 /// The data directory is damaged or can't be used, or the system gives no threads.
 pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, WriterError> {
-    let WriterConfig { data_dir, storage, rooms_per_user, messages_per_second, changes_per_second, disk } =
-        config;
+    let WriterConfig {
+        data_dir,
+        storage,
+        rooms_per_user,
+        messages_per_second,
+        changes_per_second,
+        connections,
+        disk,
+    } = config;
     let reserve = Arc::new(Reserve::new(disk.clone(), &data_dir, storage.reserve_bytes));
     let recovered = start::recover(&data_dir, &disk, &storage, &reserve)?;
     let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
     let deletions = recovered.deletions;
     let status = Arc::new(Status::new(&data_dir, position.seq, position.rev, recovered.files, &deletions));
     recovered.damage.iter().for_each(|problem| status.note_damage(problem));
-    let (publishing, publisher, used) = Publishing::new(data_dir.clone(), position, status.clone())?;
+    let (publishing, publisher, used) =
+        Publishing::new(data_dir.clone(), position, connections, status.clone())?;
     let (heads, taken, woken) = heads::table();
     let (commit, ops) = bounded(intake::HAND_OVERS);
     let (directory, asked) = bounded(intake::CHANGES);
@@ -319,6 +332,10 @@ pub fn run(config: &Config, mut child: Child) -> Result<(), WriterError> {
         rooms_per_user: config.limits.rooms_per_user,
         messages_per_second: config.limits.messages_per_second,
         changes_per_second: config.limits.changes_per_second,
+        connections: Connections {
+            per_address: config.limits.connections_per_address,
+            per_user: config.limits.connections_per_user,
+        },
         disk: Arc::new(RealDisk),
     };
     let running = start(config, listener)?;

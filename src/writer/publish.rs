@@ -21,13 +21,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::batch::{Answer, Batch, PeerId};
 use super::catchup::{self, RoomFrames};
+use super::census::{Census, Limits, News};
 use super::outbox::Outbox;
 use super::peer::Peer;
 use super::status::Status;
 use crate::chat::UserId;
 use crate::config::PUBLISH_QUEUE_BYTES;
 use crate::link::codec;
-use crate::link::frame::{FromWriter, Position};
+use crate::link::frame::{FromWriter, Position, Visitors};
 
 /// What the other threads have to tell.
 pub enum Event {
@@ -35,6 +36,8 @@ pub enum Event {
     Attach {
         /// Names the connection.
         peer: PeerId,
+        /// Of the worker's process.
+        instance: u64,
         /// The connection.
         stream: Arc<UnixStream>,
         /// What the worker last heard.
@@ -54,6 +57,8 @@ pub enum Event {
     UsersDeleted(UserId),
     /// A frame for all that is not stored.
     Ephemeral(Bytes),
+    /// What a worker has of connections.
+    Visitors(PeerId, Visitors),
     /// Nothing more will come.
     Stop,
 }
@@ -108,6 +113,7 @@ pub struct Publishing {
     data_dir: PathBuf,
     position: Position,
     peers: HashMap<PeerId, Peer>,
+    census: Census,
     used: Sender<Box<Batch>>,
     status: Arc<Status>,
 }
@@ -120,6 +126,7 @@ impl Publishing {
     pub fn new(
         data_dir: PathBuf,
         position: Position,
+        limits: Limits,
         status: Arc<Status>,
     ) -> io::Result<(Publishing, Publisher, Receiver<Box<Batch>>)> {
         let poll = Poll::new()?;
@@ -134,6 +141,7 @@ impl Publishing {
             data_dir,
             position,
             peers: HashMap::new(),
+            census: Census::new(limits),
             used,
             status,
         };
@@ -174,7 +182,7 @@ impl Publishing {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Attach { peer, stream, known } => self.attach(peer, stream, known),
+            Event::Attach { peer, instance, stream, known } => self.attach(peer, instance, stream, known),
             Event::Gone(peer) => self.remove(peer),
             Event::Drop(peer) => self.drop_peer(peer, "it sent an unreadable frame"),
             Event::Batch(batch) => self.publish(batch),
@@ -202,6 +210,10 @@ impl Publishing {
                 self.flush();
             }
             Event::Ephemeral(frame) => self.broadcast(&frame),
+            Event::Visitors(peer, visitors) => {
+                let news = self.census.hear(peer, visitors);
+                self.tell(news);
+            }
             Event::Stop => {}
         }
     }
@@ -242,7 +254,18 @@ impl Publishing {
         }
     }
 
-    fn attach(&mut self, id: PeerId, stream: Arc<UnixStream>, known: Option<Position>) {
+    fn tell(&mut self, news: News) {
+        let peers = &mut self.peers;
+        self.census.tell(news, |peer, frame| {
+            if let Some(peer) = peers.get_mut(&peer)
+                && let Err(error) = codec::encode(frame, peer.live().tail())
+            {
+                tracing::error!(%error, "cannot tell a worker what others have");
+            }
+        });
+    }
+
+    fn attach(&mut self, id: PeerId, instance: u64, stream: Arc<UnixStream>, known: Option<Position>) {
         let fd = stream.as_raw_fd();
         let token = Token(usize::try_from(id).unwrap_or(usize::MAX));
         if let Err(error) = self.poll.registry().register(&mut SourceFd(&fd), token, Interest::WRITABLE) {
@@ -272,6 +295,8 @@ impl Publishing {
             catchup::start(self.publisher.clone(), &self.data_dir, known, upto)
         });
         self.peers.insert(id, Peer::new(stream, outbox, pieces));
+        let news = self.census.enter(id, instance);
+        self.tell(news);
         self.count();
     }
 
@@ -283,6 +308,8 @@ impl Publishing {
         if let Some(peer) = self.peers.remove(&id) {
             let fd = peer.stream.as_raw_fd();
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+            let news = self.census.leave(id);
+            self.tell(news);
             self.count();
         }
     }

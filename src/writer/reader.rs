@@ -147,7 +147,7 @@ impl Reader {
                 tracing::info!(peer = self.peer, worker, "a worker connected");
                 self.instance = instance;
                 let stream = self.stream.clone();
-                self.outlets.publisher.send(Event::Attach { peer: self.peer, stream, known });
+                self.outlets.publisher.send(Event::Attach { peer: self.peer, instance, stream, known });
             }
             _ if self.instance == 0 => return Err(Trouble::Order("it did not greet")),
             ToWriter::Change { count, change } => {
@@ -163,10 +163,8 @@ impl Reader {
                 self.outlets.publisher.tell_all(frame.into());
             }
             ToWriter::Visitors(news) => {
-                let mut frame = Vec::new();
-                codec::encode(&FromWriter::Visitors(news), &mut frame)?;
                 // A lost one would be wrong for long: in order, and waited for.
-                self.outlets.publisher.send(Event::Ephemeral(frame.into()));
+                self.outlets.publisher.send(Event::Visitors(self.peer, news));
             }
             ToWriter::Login(login) => {
                 let mut frame = Vec::new();

@@ -12,8 +12,10 @@ use minitalk::cli::verify;
 use minitalk::config::Storage;
 use minitalk::journal::disk::{Disk, RealDisk};
 use minitalk::link::codec;
-use minitalk::link::frame::{Change, FromWriter, NewRoom, NewUser, Outcome, Position, ToWriter, VERSION};
-use minitalk::writer::{self, Running, WriterConfig, WriterError};
+use minitalk::link::frame::{
+    Change, FromWriter, NewRoom, NewUser, Others, Outcome, Position, ToWriter, VERSION,
+};
+use minitalk::writer::{self, Connections, Running, WriterConfig, WriterError};
 use minitalk_supervisor::unix;
 
 /// Far longer than anything takes; reaching it is a failure.
@@ -40,6 +42,7 @@ impl Host {
             rooms_per_user: 1_000,
             messages_per_second: 0,
             changes_per_second: 0,
+            connections: Connections { per_address: 0, per_user: 1_000 },
             disk: Arc::new(RealDisk),
         };
         Host { dir, config, running: None }
@@ -179,7 +182,7 @@ pub enum Heard {
     Message { seq: u64, origin: OpId, room_id: String, fields: String },
     Rooms(u64, Vec<RoomEvent>),
     Typing(String),
-    Visitors(u16),
+    Elsewhere(Vec<(UserId, Others)>),
     Login(String),
     Done(u64, Outcome),
     Refused(u64, Refusal),
@@ -359,7 +362,7 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
             .collect(),
         FromWriter::Rooms { rev, events } => vec![Heard::Rooms(rev, events)],
         FromWriter::Typing { username, .. } => vec![Heard::Typing(username.to_owned())],
-        FromWriter::Visitors(news) => vec![Heard::Visitors(news.worker)],
+        FromWriter::Elsewhere { users, .. } => vec![Heard::Elsewhere(users)],
         FromWriter::Login(login) => vec![Heard::Login(login.name.to_owned())],
         FromWriter::Done { count, outcome } => vec![Heard::Done(count, outcome)],
         FromWriter::Refused { count, refusal } => vec![Heard::Refused(count, refusal)],

@@ -1,10 +1,10 @@
 //! One order, no gaps, no repetitions.
 
-use minitalk::chat::OpId;
+use minitalk::chat::{OpId, UserId};
 use minitalk::index::Reader;
 use minitalk::index::history::History;
 use minitalk::journal::read::Window;
-use minitalk::link::frame::{Login, Outcome, Position, ToWriter, Visitors};
+use minitalk::link::frame::{Login, Others, Outcome, Position, ToWriter, Visitors};
 
 use crate::host::{Heard, Host, post};
 
@@ -181,25 +181,66 @@ fn attempts_to_log_in_reach_everybody() {
     }
 }
 
+fn users(users: &[(UserId, u32)]) -> ToWriter<'static> {
+    ToWriter::Visitors(Visitors { addresses: Vec::new(), users: users.to_vec() })
+}
+
+fn elsewhere(user: UserId, connections: u32, workers: u16) -> Heard {
+    Heard::Elsewhere(vec![(user, Others { connections, workers })])
+}
+
 #[test]
-fn counts_of_connections_reach_every_worker_in_order() {
+fn counts_of_connections_reach_those_workers_only_that_they_concern() {
+    let host = Host::started();
+    let mut workers: Vec<_> = (1..=3).map(|instance| host.worker(instance)).collect();
+    workers.iter_mut().for_each(|worker| drop(worker.hear()));
+    let [one, two, three] = workers.as_mut_slice() else { panic!("three workers") };
+    // Each is on one worker, and more than the publishing thread takes in at once: nobody is told.
+    (1..=1_000).for_each(|user| one.send(&users(&[(user, 1)])));
+    one.sync();
+    two.send(&users(&[(7, 2), (5_000, 1)]));
+    assert_eq!(two.hear(), [elsewhere(7, 1, 1)]);
+    assert_eq!(one.hear(), [elsewhere(7, 2, 1)]);
+    // In order, and none lost.
+    (2..=900).for_each(|count| one.send(&users(&[(7, count)])));
+    for count in 2..=900 {
+        assert_eq!(two.hear(), [elsewhere(7, count, 1)]);
+    }
+    two.send(&users(&[(7, 0)]));
+    assert_eq!(two.hear(), [elsewhere(7, 0, 0)]);
+    assert_eq!(one.hear(), [elsewhere(7, 0, 0)]);
+    // As many as allowed: all are to know, also one that comes later, until there is room again.
+    one.send(&users(&[(7, 1_000)]));
+    assert_eq!(two.hear(), [elsewhere(7, 1_000, 1)]);
+    assert_eq!(three.hear(), [elsewhere(7, 1_000, 1)], "the first that concerns it");
+    let mut late = host.worker(4);
+    late.hear();
+    assert_eq!(late.hear(), [elsewhere(7, 1_000, 1)]);
+    one.send(&users(&[(7, 999)]));
+    for worker in [two, three, &mut late] {
+        assert_eq!(worker.hear(), [elsewhere(7, 0, 0)]);
+    }
+}
+
+#[test]
+fn what_a_worker_had_goes_with_its_connection() {
     let host = Host::started();
     let mut workers: Vec<_> = (1..=2).map(|instance| host.worker(instance)).collect();
     workers.iter_mut().for_each(|worker| drop(worker.hear()));
-    // More than the publishing thread takes in at once: none may be lost.
-    const NEWS: u16 = 1_000;
-    for worker in 0..NEWS {
-        let counts = vec![("127.0.0.1".parse().unwrap(), u32::from(worker))];
-        let users = vec![(u64::from(worker), 1)];
-        workers[0].send(&ToWriter::Visitors(Visitors { worker, afresh: false, ask: false, counts, users }));
-    }
     for worker in &mut workers {
-        let mut heard = Vec::new();
-        while heard.len() < usize::from(NEWS) {
-            heard.extend(worker.hear());
-        }
-        assert_eq!(heard, (0..NEWS).map(Heard::Visitors).collect::<Vec<_>>());
+        worker.send(&users(&[(7, 3)]));
     }
+    assert_eq!(workers[0].hear(), [elsewhere(7, 3, 1)]);
+    // The same process on another connection, while the first is still open.
+    let mut again = host.worker(2);
+    again.hear();
+    assert_eq!(workers[0].hear(), [elsewhere(7, 0, 0)]);
+    workers[1].send(&users(&[(7, 9)]));
+    again.send(&users(&[(7, 1)]));
+    assert_eq!(workers[0].hear(), [elsewhere(7, 1, 1)]);
+    assert_eq!(again.hear(), [elsewhere(7, 3, 1)]);
+    drop(again);
+    assert_eq!(workers[0].hear(), [elsewhere(7, 0, 0)]);
 }
 
 #[test]
