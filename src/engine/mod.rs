@@ -183,13 +183,17 @@ impl<S> Engine<S> {
         let pong_by = Instant::now() + self.settings.ping_timeout;
         if let Some(conn) = self.table.get(key) {
             conn.read_on(pong_by);
-            self.resume.push(key);
+            self.look_again(key);
         }
     }
 
     /// Sees to it that the connection is looked at although its client sent nothing.
     pub fn look_again(&mut self, key: Key) {
-        self.resume.push(key);
+        if let Some(conn) = self.table.get(key)
+            && !std::mem::replace(&mut conn.queued, true)
+        {
+            self.resume.push(key);
+        }
     }
 
     /// Reads on from a client when it has taken the answer to its event.

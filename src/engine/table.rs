@@ -46,6 +46,8 @@ pub struct Conn<S> {
     pub(super) outbox: Outbox,
     /// The outbox stands in this turn's list of outboxes to flush.
     pub dirty: bool,
+    /// It stands in the list of connections to be read.
+    pub queued: bool,
     /// When a ping is due or, if one is out, when its pong is overdue. `None`: a plain WebSocket.
     pub heartbeat: Option<Instant>,
     /// A ping is out.
@@ -82,6 +84,7 @@ impl<S> Conn<S> {
             fragments: None,
             outbox: Outbox::default(),
             dirty: false,
+            queued: false,
             heartbeat: None,
             ping_sent: false,
             connect_by: None,

@@ -25,7 +25,6 @@ pub struct Turn {
     events: Events,
     buffer: Vec<u8>,
     due: Vec<Key>,
-    readable: Vec<Key>,
 }
 
 impl Default for Turn {
@@ -34,7 +33,6 @@ impl Default for Turn {
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; websocket::READ_BYTES],
             due: Vec::new(),
-            readable: Vec::new(),
         }
     }
 }
@@ -71,19 +69,28 @@ impl Turn {
                 {
                     conn.ended = true;
                 }
-                self.readable.push(key);
+                engine.look_again(key);
             }
         }
         Ok(count == EVENTS)
     }
 
-    /// Reads the clients that have something, and does what is due by `now`.
+    /// Reads the clients that have something, as many as there is time for in one turn, and does what is
+    /// due by `now`. Whoever is left comes first in the next.
     pub fn read<H: Host>(&mut self, host: &mut H, now: Instant) {
-        self.readable.append(&mut host.engine().resume);
-        let share = websocket::share(self.readable.len());
-        for key in self.readable.drain(..) {
-            websocket::readable(host, key, &mut self.buffer, share);
+        let mut queue = std::mem::take(&mut host.engine().resume);
+        let share = websocket::share(queue.len());
+        let (mut done, mut read) = (0, 0);
+        while let Some(key) = queue.get(done).filter(|_| read < websocket::TURN_BYTES) {
+            done += 1;
+            if let Some(conn) = host.engine().table.get(*key) {
+                conn.queued = false;
+            }
+            read += websocket::readable(host, *key, &mut self.buffer, share);
         }
+        queue.drain(..done);
+        queue.append(&mut host.engine().resume);
+        host.engine().resume = queue;
         host.engine().wheel.turn(now, &mut self.due);
         for key in self.due.drain(..) {
             packet::on_wheel(host, key, now);

@@ -21,7 +21,7 @@ pub const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Bytes read in one turn, about, by all connections that have something together: what they cost is how
 /// long everybody else waits.
-const TURN_BYTES: usize = 1 << 20;
+pub const TURN_BYTES: usize = 1 << 20;
 
 /// Least share of that of one connection, and largest.
 const SHARE_BYTES: RangeInclusive<usize> = 8 << 10..=4 * READ_BYTES;
@@ -35,20 +35,27 @@ pub fn share(connections: usize) -> usize {
     (TURN_BYTES / connections.max(1)).clamp(*SHARE_BYTES.start(), *SHARE_BYTES.end())
 }
 
-/// Reads what the socket has, up to its share, and acts on every whole message in it.
-pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize) {
+/// Reads what the socket has, up to its share, and acts on every whole message in it. Answers the bytes
+/// acted on, about.
+pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize) -> usize {
     host.resumed(key);
     let Some(conn) = host.engine().table.get(key) else {
-        return;
+        return 0;
     };
+    let waiting = conn.unread.len();
     if matches!(conn.transport, Transport::Polling(_)) {
-        return polling::go_on(host, key);
-    }
-    if !go_on(host, key) {
-        return;
+        polling::go_on(host, key);
+        return waiting;
     }
     let mut left = share;
-    while left > 0 {
+    if go_on(host, key) {
+        read(host, key, buffer, &mut left);
+    }
+    waiting + share - left
+}
+
+fn read<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], left: &mut usize) {
+    while *left > 0 {
         let Some(conn) = host.engine().table.get(key).filter(|conn| conn.pause == Pause::No) else {
             return;
         };
@@ -56,11 +63,11 @@ pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize
         let Transport::WebSocket(stream) = &mut conn.transport else {
             return;
         };
-        let asked = left.min(buffer.len());
+        let asked = (*left).min(buffer.len());
         match stream.read(&mut buffer[..asked]) {
             Ok(0) => return host.drop_conn(key),
             Ok(len) => {
-                left -= len;
+                *left -= len;
                 take_in(host, key, &mut buffer[..len]);
                 if len < asked && !ended {
                     // The socket is empty; the poll tells when it is not.
