@@ -79,7 +79,7 @@ impl Directory {
 
     /// Removing many files takes a while; nobody but the one who asked waits for it.
     fn remove_files(&self, first_file: u64, answer: Answer) {
-        let (disk, publisher) = (self.disk.clone(), self.publisher.clone());
+        let (disk, publisher, sealed) = (self.disk.clone(), self.publisher.clone(), self.sealed.clone());
         let dir = self.users.path().parent().map(std::path::Path::to_owned).unwrap_or_default();
         let mut answers = Batch::default();
         answers.answers.push(answer);
@@ -87,6 +87,8 @@ impl Directory {
             if let Err(error) = segment::remove_before(&dir, &*disk, first_file) {
                 tracing::error!(%error, "cannot remove deleted messages; the next start tries again");
             }
+            // One that waits already will do.
+            let _ = sealed.try_send(());
             publisher.send(Event::Batch(Box::new(answers)));
         });
         if let Err(error) = started {

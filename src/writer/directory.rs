@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, at, never, select_biased};
+use crossbeam_channel::{Receiver, Sender, at, never, select_biased};
 
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
@@ -84,6 +84,8 @@ pub struct Directory {
     pub heads: HeadsOut,
     /// What was found out about full files.
     pub found: Receiver<ToPut>,
+    /// Tells who finds it that files were deleted: what there was about them is of no use any more.
+    pub sealed: Sender<()>,
     /// Where changes go.
     pub publisher: Publisher,
     /// Space for the time when the disk is full.

@@ -174,7 +174,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         publisher: publisher.clone(),
         used,
         heads,
-        sealed: tell_sealed,
+        sealed: tell_sealed.clone(),
         reserve: reserve.clone(),
         status: status.clone(),
     };
@@ -193,6 +193,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         fsync,
         heads: taken,
         found,
+        sealed: tell_sealed,
         publisher: publisher.clone(),
         reserve,
         status: status.clone(),

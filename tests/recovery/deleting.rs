@@ -108,6 +108,16 @@ fn all_messages_or_none() {
 }
 
 #[test]
+fn what_the_index_keeps_beside_its_database_goes_with_the_messages() {
+    let mut host = Host::new().per_file(10);
+    let mut worker = peopled(&mut host);
+    let files = || fs::read_dir(host.path("index/places")).map_or(0, Iterator::count);
+    host.wait_until(|_| files() > 0);
+    assert_eq!(deleted(&mut worker, &messages(500), 500), 25);
+    host.wait_until(|_| files() == 0);
+}
+
+#[test]
 fn what_is_sent_around_a_deletion_is_before_or_behind_it() {
     let mut host = Host::new().per_file(10);
     let mut worker = peopled(&mut host);
