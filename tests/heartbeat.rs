@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::socket::Socket;
 use common::{Options, Server, until};
 use nix::sys::signal::{Signal, kill};
@@ -57,5 +59,22 @@ fn a_client_is_not_blamed_for_pongs_that_nobody_reads() {
     });
     alive.say_many(&room, acks, acks + 1);
     drop(dead);
+    server.stop();
+}
+
+/// What has come of a packet is kept for as long as its attachments may take, and no longer, however well
+/// the client answers pings.
+#[test]
+fn attachments_are_not_waited_for_without_end() {
+    let tables = "[socketio]\nping_interval = \"200ms\"\nping_timeout = \"2s\"\n";
+    let mut server = Server::start(&Options { workers: 1, tables, ..Options::default() });
+    let users = server.new_users("user", 1);
+    let mut socket = Socket::connect(&server, &users[0]);
+    socket.send("452-[\"x\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]");
+    let sent = Instant::now();
+    // Answers pings until it is closed.
+    while socket.try_next().is_some() {}
+    assert!(sent.elapsed() >= 2 * Duration::from_millis(2_200), "not before they are overdue");
+    assert_eq!(ping_timeouts(&server), Some(0));
     server.stop();
 }

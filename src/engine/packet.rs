@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::host::{PARSE_ERROR, Raw};
-use super::table::{Bring, Key, Phase, Transport};
+use super::table::{Bring, Key, Pause, Phase, Transport};
 use super::{Host, socketio};
 use crate::wire::engine::packet as engine;
 use crate::wire::frame::{self, Violation, close_code, violation};
@@ -93,6 +93,11 @@ pub fn on_deadline<H: Host>(host: &mut H, key: Key, now: Instant) {
     };
     if conn.connect_by.is_some_and(|deadline| deadline <= now) {
         host.close(key, close_code::POLICY, "handshake timeout");
+        return;
+    }
+    let overdue = conn.partial.as_ref().is_some_and(|partial| partial.due <= now);
+    if overdue && conn.pause == Pause::No {
+        host.close(key, close_code::POLICY, "attachments overdue");
         return;
     }
     if let Some(due) = conn.heartbeat.filter(|due| *due <= now) {

@@ -15,12 +15,15 @@ use crate::wire::frame::{self, Violation, violation};
 use crate::wire::socketio::{self, Kind, Packet, write};
 
 /// A packet with its attachments may be this many times `max_payload`, so that a large text may come
-/// with a large attachment.
-const PACKET_PAYLOADS: usize = 2;
+/// with a large attachment, and may take so many times as long as one message. That may take no longer
+/// than a ping and its pong, which has to wait for it; between attachments there is room for pongs.
+const PACKET_PAYLOADS: u8 = 2;
 
 /// Acts on the text of a packet.
 pub fn text<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violation> {
     let packet = socketio::decode(text).map_err(|_| PARSE_ERROR)?;
+    let settings = &host.engine().settings;
+    let message_time = settings.ping_interval + settings.ping_timeout;
     let Some(conn) = host.engine().table.get(key) else {
         return Ok(());
     };
@@ -28,11 +31,12 @@ pub fn text<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violation
         return Err(PARSE_ERROR);
     }
     if packet.attachments > 0 {
+        let due = Instant::now() + u32::from(PACKET_PAYLOADS) * message_time;
         let attachments = usize::from(packet.attachments);
         if !socketio::attachments_fit(packet.data, attachments) {
             return Err(PARSE_ERROR);
         }
-        let partial = Partial { text: text.into(), attachments, arrived: Vec::new(), bytes: text.len() };
+        let partial = Partial { text: text.into(), attachments, arrived: Vec::new(), bytes: text.len(), due };
         conn.partial = Some(Box::new(partial));
         return Ok(());
     }
@@ -41,7 +45,7 @@ pub fn text<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violation
 
 /// Takes an attachment; acts on the packet with the last one.
 pub fn binary<H: Host>(host: &mut H, key: Key, bytes: &[u8]) -> Result<(), Violation> {
-    let most = PACKET_PAYLOADS * host.engine().settings.max_payload;
+    let most = usize::from(PACKET_PAYLOADS) * host.engine().settings.max_payload;
     let Some(conn) = host.engine().table.get(key) else {
         return Ok(());
     };

@@ -114,11 +114,14 @@ impl<S> Conn<S> {
         (self.attend_by > 0).then(|| start + TENTH * self.attend_by)
     }
 
-    /// Ends a pause and answers what it was. A pong may wait behind it, so one that is overdue gets
-    /// until `pong_by`.
+    /// Ends a pause and answers what it was. A pong may wait behind it, or an attachment, so one that is
+    /// overdue gets until `pong_by`.
     pub fn read_on(&mut self, pong_by: Instant) -> Pause {
         if self.ping_sent {
             self.heartbeat = self.heartbeat.map(|due| due.max(pong_by));
+        }
+        if let Some(partial) = &mut self.partial {
+            partial.due = partial.due.max(pong_by);
         }
         std::mem::replace(&mut self.pause, Pause::No)
     }
@@ -279,6 +282,8 @@ pub struct Partial {
     pub arrived: Vec<Bytes>,
     /// Bytes of it all.
     pub bytes: usize,
+    /// When the rest is overdue.
+    pub due: Instant,
 }
 
 /// All connections of an engine.
