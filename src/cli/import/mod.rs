@@ -1,6 +1,6 @@
 //! `minitalk import`: the older JSON layout, or members of challenges, into a data directory.
 //!
-//! Reading order: [`people`] and [`old`] say what a source holds, [`array`] and [`fields`] read its
+//! Reading order: [`people`] and [`old`] say what a source holds, [`mod@array`] and [`fields`] read its
 //! JSON without ever holding a file, [`users`], [`rooms`] and [`messages`] write, [`target`] is the data
 //! directory, [`bad`] what is left out.
 //!
