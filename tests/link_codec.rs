@@ -92,7 +92,7 @@ proptest! {
         let known = known.map(|(seq, rev)| Position { seq, rev });
         let said = [
             ToWriter::Hello { version: 1, worker: 3, instance, known },
-            ToWriter::Post { count, user, sender, room_id, content, client_id: client_id.as_deref() },
+            ToWriter::Post { count, sent_us: ttl_ms, user, sender, room_id, content, client_id: client_id.as_deref() },
             ToWriter::Change { count, change },
             ToWriter::Sync { count },
             ToWriter::Typing { room_id, user, username: sender },

@@ -7,11 +7,13 @@
 
 mod common;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::rest::User;
 use common::socket::Socket;
 use common::{Options, Server, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const WORKERS: u16 = 3;
@@ -101,6 +103,35 @@ fn messages_of_one_user_are_counted_over_all_workers() {
         let ack = sockets[0].say(1_000, &json!({"roomId": room, "content": "again"})).expect("an ack");
         (ack["ok"] == true).then_some(())
     });
+    server.stop();
+}
+
+/// The storage writer stands still while one user sends at a third of what is allowed, each message over
+/// another of the connections; then everything comes to it at once.
+#[test]
+fn what_had_to_wait_was_not_sent_faster_for_that() {
+    const MESSAGES: u32 = 120;
+    let mut server = server("[limits]\nmessages_per_second = 60\n");
+    let users = server.new_users("user", 1);
+    let room = server.new_room(&users, "talk");
+    let mut sockets = everywhere(&server, &users[0], &room);
+    let storage = Pid::from_raw(server.pids("storage")[0]);
+    kill(storage, Signal::SIGSTOP).expect("stopped");
+    let (start, count) = (Instant::now(), sockets.len());
+    for number in 0..MESSAGES {
+        until("the next one is due", || {
+            (start.elapsed() >= number * Duration::from_millis(50)).then_some(())
+        });
+        let event = json!(["send_message", {"roomId": room, "content": "x"}]);
+        sockets[number as usize % count].send(&format!("42{number}{event}"));
+    }
+    kill(storage, Signal::SIGCONT).expect("continued");
+    for number in 0..MESSAGES {
+        let socket = &mut sockets[number as usize % count];
+        let start = format!("43{number}[");
+        let ack = std::iter::repeat_with(|| socket.next()).find(|packet| packet.starts_with(&start));
+        assert!(ack.as_ref().is_some_and(|ack| ack.contains(r#""ok":true"#)), "{number}: {ack:?}");
+    }
     server.stop();
 }
 

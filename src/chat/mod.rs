@@ -4,6 +4,7 @@
 //! journal and the roles, and names none of them.
 
 pub mod id;
+pub mod late;
 pub mod pace;
 pub mod refusal;
 pub mod room;

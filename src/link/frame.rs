@@ -32,6 +32,9 @@ pub enum ToWriter<'a> {
     Post {
         /// [`OpId::count`]; rising within a connection, the same again in a retry.
         count: u64,
+        /// When the worker took it from the client, by [`clock::now_us`](super::clock::now_us); the same
+        /// again in a retry.
+        sent_us: u64,
         /// The sender's number.
         user: UserId,
         /// The sender's name as other users see it.

@@ -13,6 +13,7 @@ use crate::config;
 use crate::engine::Host;
 use crate::engine::table::{Key, Pause};
 use crate::journal::read::Window;
+use crate::link::clock;
 use crate::link::frame::ToWriter;
 use crate::wire::events::{self, Command, Event, GetMessages, SendMessage};
 
@@ -73,6 +74,7 @@ fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u
     };
     let sent = core.uplink.submit(Asker::Message(key, ack), |count| ToWriter::Post {
         count,
+        sent_us: clock::now_us(),
         user,
         sender,
         room_id: &send.room_id,

@@ -22,6 +22,7 @@ use crate::chat::{Code, OpId, Paces, Refusal, UserId};
 use crate::config::{BATCH_BYTES, Fsync, MESSAGE_BYTES, Storage};
 use crate::journal::rolling::Segments;
 use crate::journal::stamp::Stamp;
+use crate::link::clock;
 use crate::link::codec;
 use crate::link::frame::{Outcome, ToWriter};
 
@@ -35,8 +36,6 @@ pub struct Ops {
     pub frames: Vec<u8>,
     /// How many.
     pub count: u64,
-    /// When they came: what has to wait for the disk was not sent faster for that.
-    pub at: Instant,
 }
 
 /// Once its lines have this many bytes, a batch takes no more: what one message may add leaves it
@@ -51,8 +50,6 @@ pub struct Committer {
     pub sequence: Sequence,
     /// How fast users send, on all workers together.
     pub paces: Paces,
-    /// Zero of the clock for that.
-    pub started: Instant,
     /// The policy.
     pub storage: Storage,
     /// Where batches go.
@@ -238,7 +235,7 @@ impl Committer {
         state: &mut State,
         now_ms: i64,
     ) -> Result<bool, ()> {
-        let Rest { ops: Ops { peer, instance, frames, at, .. }, used } = rest;
+        let Rest { ops: Ops { peer, instance, frames, .. }, used } = rest;
         let unreadable = |error| tracing::error!(%error, "a worker sent an unreadable frame");
         let Some((body, len)) = codec::split(&frames[*used..]).map_err(unreadable)? else {
             return Ok(false);
@@ -249,7 +246,7 @@ impl Committer {
             ToWriter::DeleteMessages { count, by } => {
                 state.deletion = Some((*peer, OpId { instance: *instance, count }, by));
             }
-            ToWriter::Post { count, user, sender, room_id, content, client_id } => {
+            ToWriter::Post { count, sent_us, user, sender, room_id, content, client_id } => {
                 let id = OpId { instance: *instance, count };
                 let bytes = sender.len() + room_id.len() + content.len() + client_id.map_or(0, str::len);
                 if bytes > MESSAGE_BYTES {
@@ -257,9 +254,8 @@ impl Committer {
                     batch.answers.push(Answer { peer: *peer, count, result: Err(refusal) });
                     return Ok(true);
                 }
-                let came_us = at.saturating_duration_since(self.started).as_micros();
                 let closed = state.closed.clone().or_else(|| {
-                    let in_pace = self.paces.take(user, u64::try_from(came_us).unwrap_or(u64::MAX));
+                    let in_pace = self.paces.take_sent(user, sent_us, clock::now_us());
                     (!in_pace).then(Refusal::too_many_messages)
                 });
                 let decision = match closed {

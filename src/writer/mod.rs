@@ -169,7 +169,6 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         segments: recovered.segments,
         sequence: recovered.sequence,
         paces: Paces::new(messages_per_second),
-        started: Instant::now(),
         storage,
         publisher: publisher.clone(),
         used,

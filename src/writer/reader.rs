@@ -133,8 +133,8 @@ impl Reader {
         }
         let count = count as u64;
         self.outlets.status.queue.fetch_add(count, Ordering::Relaxed);
-        let (peer, instance, frames, at) = (self.peer, self.instance, frames.to_vec(), Instant::now());
-        let ops = Ops { peer, instance, frames, count, at };
+        let (peer, instance, frames) = (self.peer, self.instance, frames.to_vec());
+        let ops = Ops { peer, instance, frames, count };
         self.outlets.commit.lock().send(ops).map_err(|_| Trouble::Order("the writer is ending"))
     }
 
@@ -236,8 +236,9 @@ mod tests {
             codec::encode(frame, &mut bytes).unwrap();
             bytes[HEADER_BYTES]
         };
+        let [sender, room_id, content] = ["a", "r", "c"];
         let post =
-            ToWriter::Post { count: 1, user: 1, sender: "a", room_id: "r", content: "c", client_id: None };
+            ToWriter::Post { count: 1, sent_us: 1, user: 1, sender, room_id, content, client_id: None };
         assert_eq!(body(&post), POST);
         assert_eq!(body(&ToWriter::Sync { count: 1 }), SYNC);
         assert_eq!(body(&ToWriter::DeleteMessages { count: 1, by: 1 }), DELETE);

@@ -11,6 +11,7 @@ use minitalk::chat::{Code, OpId, Refusal, RoomEvent, UserId};
 use minitalk::cli::verify;
 use minitalk::config::Storage;
 use minitalk::journal::disk::{Disk, RealDisk};
+use minitalk::link::clock;
 use minitalk::link::codec;
 use minitalk::link::frame::{
     Change, FromWriter, NewRoom, NewUser, Others, Outcome, Position, ToWriter, VERSION,
@@ -330,7 +331,7 @@ impl Worker {
 }
 
 pub fn post<'a>(count: u64, room_id: &'a str, content: &'a str, client_id: Option<&'a str>) -> ToWriter<'a> {
-    ToWriter::Post { count, user: 1, sender: "alice", room_id, content, client_id }
+    ToWriter::Post { count, sent_us: clock::now_us(), user: 1, sender: "alice", room_id, content, client_id }
 }
 
 pub fn users(names: &[&str]) -> Change {
