@@ -26,6 +26,8 @@ pub struct Step {
     pub frames: RoomFrames,
     /// Whose records begin at which byte of the lines.
     pub places: Vec<(LogName, OpId, u64)>,
+    /// Users whose earlier tokens it ends.
+    pub ended: Vec<UserId>,
 }
 
 /// Leaves with a refusal.
@@ -41,7 +43,14 @@ macro_rules! allowed {
 impl Step {
     /// Nothing yet.
     pub fn new(ends: Ends) -> Step {
-        Step { ends, users: Vec::new(), rooms: Vec::new(), frames: RoomFrames::default(), places: Vec::new() }
+        Step {
+            ends,
+            users: Vec::new(),
+            rooms: Vec::new(),
+            frames: RoomFrames::default(),
+            places: Vec::new(),
+            ended: Vec::new(),
+        }
     }
 
     /// Judges a change and does what is allowed of it.
@@ -169,7 +178,10 @@ impl Step {
         if !judge.store.apply_user(&record)? {
             return Ok(false);
         }
-        self.frames.revoked |= record.change.generation().is_some();
+        if record.change.generation().is_some() {
+            self.frames.revoked = true;
+            self.ended.push(user_id);
+        }
         self.places.push((LogName::Users, op, self.users.len() as u64));
         record::encode(&record, &mut self.users);
         self.ends.users = rev;

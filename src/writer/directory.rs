@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, never, select_biased};
+use parking_lot::Mutex;
 
 use super::batch::{Answer, PeerId};
 use super::catchup::RoomFrames;
@@ -24,6 +25,7 @@ use super::publish::{Event, Publisher};
 use super::repeats::Repeats;
 use super::reserve::Reserve;
 use super::status::Status;
+use super::tickets::Tickets;
 use super::undone::Waiting;
 use super::withheld::PROBE_INTERVAL;
 use crate::chat::{OpId, Paces, Refusal};
@@ -78,6 +80,8 @@ pub struct Directory {
     pub paces: Paces,
     /// Zero of the clock for that.
     pub started: Instant,
+    /// Those of users whose tokens are ended go as well.
+    pub tickets: Arc<Mutex<Tickets>>,
     /// The policy.
     pub fsync: Fsync,
     /// Newest messages of rooms.
@@ -302,6 +306,9 @@ impl Directory {
         match self.work(&mut step, taken) {
             Ok(results) => {
                 self.keep(&step);
+                for user in &step.ended {
+                    self.tickets.lock().forget(*user);
+                }
                 if state.probe_at.is_some() {
                     self.probe(state)?;
                 }

@@ -72,7 +72,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use minitalk_supervisor::child::{Child, Command, Lifeline};
-use parking_lot::FairMutex;
+use parking_lot::{FairMutex, Mutex};
 
 pub use self::census::Limits as Connections;
 pub use self::error::WriterError;
@@ -86,6 +86,7 @@ use self::reader::Outlets;
 use self::reserve::Reserve;
 use self::scrub::Scrub;
 use self::status::Status;
+use self::tickets::Tickets;
 use crate::chat::Paces;
 use crate::config::{Config, Storage};
 use crate::index::IndexError;
@@ -165,6 +166,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (scrubbing, ends) = bounded(0);
     let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends);
     let compactor = Compactor::new(data_dir.clone(), disk.clone(), &storage, status.clone());
+    let tickets: Arc<Mutex<Tickets>> = Arc::default();
     let committer = Committer {
         segments: recovered.segments,
         sequence: recovered.sequence,
@@ -189,6 +191,7 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         rooms_per_user: rooms_per_user as u64,
         paces: Paces::new(changes_per_second),
         started: Instant::now(),
+        tickets: tickets.clone(),
         fsync,
         heads: taken,
         found,
@@ -206,13 +209,8 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     };
     let (stop, stopped) = UnixStream::pair()?;
     let commit = Arc::new(FairMutex::new(commit));
-    let outlets = Outlets {
-        commit,
-        directory,
-        publisher: publisher.clone(),
-        tickets: Arc::default(),
-        status: status.clone(),
-    };
+    let outlets =
+        Outlets { commit, directory, publisher: publisher.clone(), tickets, status: status.clone() };
     let mut works = vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
         ("commit", sure(move || committer.run(&ops))),
