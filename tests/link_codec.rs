@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent};
 use minitalk::link::codec::{decode, encode, split};
 use minitalk::link::frame::{
-    Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Others, Outcome, Position, Purpose,
-    Ticket, ToWriter, Visitors,
+    AtHome, Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Others, Outcome, Position,
+    Purpose, Ticket, ToWriter, Visitors,
 };
 use proptest::prelude::*;
 
@@ -84,7 +84,8 @@ proptest! {
         ticket: (u128, Vec<u8>),
         change in changes(),
         visitors in visitors(),
-        login: (u16, Option<IpAddr>, bool),
+        login: (u16, IpAddr, bool),
+        pairs: Vec<(u64, u64)>,
     ) {
         let [count, user, instance, ttl_ms] = numbers;
         let (id, payload) = ticket;
@@ -102,7 +103,8 @@ proptest! {
             },
             ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id },
             ToWriter::Visitors(visitors),
-            ToWriter::Login(Login { worker: login.0, name: sender, address: login.1, right: login.2 }),
+            ToWriter::Login(Login { worker: login.0, name: sender, address: login.1, with_token: login.2, right: !login.2 }),
+            ToWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
             ToWriter::DeleteMessages { count, by: user },
         ];
         let mut bytes = Vec::new();
@@ -126,7 +128,8 @@ proptest! {
         events in prop::collection::vec(events(), 0..4),
         outcome in outcomes(),
         elsewhere: (IpAddr, u32, u16),
-        login: (u16, Option<IpAddr>, bool),
+        login: (u16, IpAddr, bool),
+        pairs: Vec<(u64, u64)>,
     ) {
         let (address, connections, workers) = elsewhere;
         let others = Others { connections, workers };
@@ -142,7 +145,8 @@ proptest! {
             FromWriter::Refused { count, refusal: Refusal::overloaded() },
             FromWriter::Revoked,
             FromWriter::Elsewhere { addresses: vec![(address, others)], users: vec![(count, others); 2] },
-            FromWriter::Login(Login { worker: login.0, name: room_id, address: login.1, right: login.2 }),
+            FromWriter::Login(Login { worker: login.0, name: room_id, address: login.1, with_token: login.2, right: !login.2 }),
+            FromWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
             FromWriter::UsersDeleted { last_user: count },
             FromWriter::Afresh { position: Position { seq, rev } },
         ];

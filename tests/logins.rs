@@ -5,6 +5,8 @@ mod common;
 
 use common::rest::{Answer, User};
 use common::{Options, Server, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// As many misses as one name, and one address, may have; forgiven so late that no test sees it.
@@ -99,6 +101,67 @@ fn an_attacker_with_many_addresses_locks_nobody_out() {
     until("every worker has heard that alice is at home there", || {
         (0..10).all(|_| login(&server, "127.0.0.9", "", &alice.name, "password").status == 200).then_some(())
     });
+    server.stop();
+}
+
+#[test]
+fn a_worker_that_starts_learns_who_is_at_home_where() {
+    let mut server = server("");
+    let alice = server.new_users("alice", 1).remove(0);
+    ok(&server, "127.0.0.9", "", &alice.name);
+    let before = server.pids("worker");
+    kill(Pid::from_raw(before[0]), Signal::SIGKILL).expect("killed");
+    until("another is in its place", || {
+        let now = server.pids("worker");
+        (now.len() == before.len() && now[0] != before[0]).then_some(())
+    });
+    let mut missed = 0;
+    until("the address is refused by all workers", || {
+        let refused = |_| {
+            missed += 1;
+            login(&server, "127.0.0.9", "", &format!("name {missed}"), "wrong").status == 429
+        };
+        (0..20).all(refused).then_some(())
+    });
+    until("every worker knows that alice is at home there", || {
+        (0..20).all(|_| login(&server, "127.0.0.9", "", &alice.name, "password").status == 200).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn a_thief_of_a_token_does_not_keep_its_owner_from_ending_it() {
+    let tables =
+        "[limits]\nlogin_failures_per_user = 5\nlogin_failures_window = \"24h\"\nchanges_per_second = 1\n";
+    let mut server = Server::start(&Options { workers: 2, tables, ..Options::default() });
+    let alice = server.new_users("alice", 1).remove(0);
+    let change = |from: &str, current: &str| {
+        let body = json!({"currentPassword": current, "newPassword": "another"}).to_string();
+        let head = format!(
+            "POST /api/auth/password HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{}content-length: {}\r\n\r\n",
+            bearer(&alice),
+            body.len()
+        );
+        server.call_from(from, format!("{head}{body}").as_bytes())
+    };
+    let drain = |user: &User| {
+        until("the share of changes is used up", || {
+            let made = server.post("/api/chatrooms", Some(user), &json!({"name": "r", "participants": []}));
+            (made.outcome() == "429 RATE_LIMITED").then_some(())
+        });
+    };
+    until("guessing is refused", || {
+        let answer = change("127.0.0.2", "wrong");
+        assert!(matches!(answer.status, 403 | 429), "{answer:?}");
+        (answer.status == 429).then_some(())
+    });
+    drain(&alice);
+    let changed = change("127.0.0.1", "password");
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let token = changed.body["token"].as_str().expect("a token").to_owned();
+    let alice = User { token, ..alice.clone() };
+    drain(&alice);
+    assert_eq!(server.post("/api/auth/logout-all", Some(&alice), &json!({})).status, 200);
     server.stop();
 }
 

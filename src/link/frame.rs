@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
 /// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,8 @@ pub enum ToWriter<'a> {
     },
     /// Tell every worker. Never stored, never answered; may be lost.
     Login(Login<'a>),
+    /// Tell every worker. Never stored, never answered.
+    AtHome(AtHome),
     /// Keep a ticket until it is redeemed or too old.
     IssueTicket {
         /// [`OpId::count`].
@@ -133,10 +135,24 @@ pub struct Login<'a> {
     /// The name that was given; whether there is such a user does not matter.
     #[serde(borrow)]
     pub name: &'a str,
-    /// As it is counted; `None`: from somebody with a token of that user.
-    pub address: Option<IpAddr>,
+    /// As it is counted.
+    pub address: IpAddr,
+    /// From somebody with a token of that user.
+    pub with_token: bool,
     /// The password was right.
     pub right: bool,
+}
+
+/// Where users have logged in, for a worker that starts and knows nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtHome {
+    /// Who tells; hears it as well.
+    pub worker: u16,
+    /// It is the one that starts: others are asked to tell.
+    pub ask: bool,
+    /// A name and an address as one keyed hash, and when somebody last logged in so, by
+    /// [`clock::now_us`](super::clock::now_us).
+    pub pairs: Vec<(u64, u64)>,
 }
 
 /// How many connections a worker has; on a new link it has none until it says so.
@@ -226,16 +242,19 @@ pub enum Change {
 
 impl Change {
     /// The user whose share of changes it takes from; administrators' and those that belong to nobody
-    /// are not counted.
+    /// are not counted. Nor are those that end tokens: they end the caller's too, so nobody makes many,
+    /// and whoever has stolen a token must not be able to keep its owner from ending it.
     pub fn user(&self) -> Option<UserId> {
         match self {
             Change::CreateRooms { creator: user, .. }
             | Change::Invite { by: user, .. }
             | Change::Join { user, .. }
-            | Change::Leave { user, .. }
-            | Change::Revoke { user, .. }
-            | Change::ChangePassword { password: NewPassword { user, .. }, .. } => Some(*user),
-            Change::CreateUsers(_) | Change::SetPasswords(_) | Change::DeleteUsers { .. } => None,
+            | Change::Leave { user, .. } => Some(*user),
+            Change::Revoke { .. }
+            | Change::ChangePassword { .. }
+            | Change::CreateUsers(_)
+            | Change::SetPasswords(_)
+            | Change::DeleteUsers { .. } => None,
         }
     }
 }
@@ -330,6 +349,8 @@ pub enum FromWriter<'a> {
     /// A worker's news, to itself as well.
     #[serde(borrow)]
     Login(Login<'a>),
+    /// A worker's news, to itself as well.
+    AtHome(AtHome),
     /// Users up to this number are no more, nor is any room that was there.
     UsersDeleted {
         /// The highest number among them.

@@ -65,6 +65,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.revoked_sign = true;
         }
         FromWriter::Elsewhere { addresses, users } => core.addresses.hear(addresses, users),
+        FromWriter::AtHome(news) => core.brake.hear_at_home(&news),
         FromWriter::Login(login) => core.brake.hear(&login),
         FromWriter::Messages { messages } => deliver::gather(core, &messages),
         FromWriter::Rooms { rev, events } => {

@@ -100,7 +100,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
     let tokens = Arc::new(token::Tokens::new(&config.auth.jwt_secret, config.auth.token_ttl));
     let wake = Arc::new(Notify::new());
     let addresses = Arc::new(address::Addresses::new(&config, wake.clone()));
-    let brake = Arc::new(brake::Brake::new(&config.limits, worker, wake.clone()));
+    let brake = Arc::new(brake::Brake::new(&config, worker, wake.clone()));
     let index = Reader::open(&config.data_dir)?;
     let core = Core {
         config: config.clone(),

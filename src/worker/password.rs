@@ -189,19 +189,23 @@ fn verify_bcrypt(argon2: &Argon2<'_>, password: &str, stored: &str) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::brake::Source;
     use super::*;
-    use crate::config::Limits;
+    use crate::config::Config;
 
     const CHEAP: Cost = Cost { memory_kib: 8, iterations: 1, parallelism: 1 };
 
     fn asked_one(password: &str, stored: Option<String>) -> Asked {
-        let attempt = Attempt { name: "x".to_owned(), source: None };
+        let source = Source { address: Ipv4Addr::LOCALHOST.into(), with_token: false };
+        let attempt = Attempt { name: "x".to_owned(), source };
         Asked { attempt, password: password.to_owned(), stored }
     }
 
     #[tokio::test]
     async fn every_kind_of_hash_is_known() {
-        let brake = Brake::new(&Limits::default(), 0, Arc::default());
+        let brake = Brake::new(&Config::default(), 0, Arc::default());
         let passwords = Passwords::start(CHEAP, Arc::new(brake)).unwrap();
         let own = passwords.hash(vec!["비밀".to_owned()], Urgency::Single).await.unwrap().pop().flatten();
         let bcrypt = bcrypt::hash_with_result("비밀", 4).unwrap();

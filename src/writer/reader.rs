@@ -166,6 +166,11 @@ impl Reader {
                 // A lost one would be wrong for long: in order, and waited for.
                 self.outlets.publisher.send(Event::Visitors(self.peer, news));
             }
+            ToWriter::AtHome(news) => {
+                let mut frame = Vec::new();
+                codec::encode(&FromWriter::AtHome(news), &mut frame)?;
+                self.outlets.publisher.send(Event::Ephemeral(frame.into()));
+            }
             ToWriter::Login(login) => {
                 let mut frame = Vec::new();
                 codec::encode(&FromWriter::Login(login), &mut frame)?;

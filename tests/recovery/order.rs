@@ -174,7 +174,13 @@ fn attempts_to_log_in_reach_everybody() {
     let host = Host::started();
     let mut workers: Vec<_> = (1..=2).map(|instance| host.worker(instance)).collect();
     workers.iter_mut().for_each(|worker| drop(worker.hear()));
-    let login = Login { worker: 1, name: "alice", address: Some("127.0.0.1".parse().unwrap()), right: false };
+    let login = Login {
+        worker: 1,
+        name: "alice",
+        address: "127.0.0.1".parse().unwrap(),
+        with_token: false,
+        right: false,
+    };
     workers[0].send(&ToWriter::Login(login));
     for worker in &mut workers {
         assert_eq!(worker.hear(), [Heard::Login("alice".to_owned())]);

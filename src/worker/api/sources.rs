@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 
 use super::super::address::Peer;
 use super::super::answers::internal;
-use super::super::brake::Attempt;
+use super::super::brake::{Attempt, Source};
 use super::super::session;
 use super::Rest;
 use super::answer::ApiError;
@@ -25,7 +25,7 @@ impl Sources {
     /// An attempt to log in under a name.
     pub fn attempt(&self, name: &str) -> Attempt {
         let own = self.token_of.as_deref() == Some(name);
-        Attempt { name: name.to_owned(), source: (!own).then_some(self.address) }
+        Attempt { name: name.to_owned(), source: Source { address: self.address, with_token: own } }
     }
 }
 
