@@ -125,6 +125,11 @@ async function stayer(server, user, options = {}) {
   const socket = client(server, { auth: { token: user.token }, ...options });
   watch(socket);
   await connected(socket);
+  if (options.transports?.length > 1) {
+    // Whom the end meets between two transports sees that the connection closed, and no reason.
+    await until("it has gone over", () => socket.io.engine.transport.name === "websocket");
+    await ask(socket, "get_messages", { roomId: "none" });
+  }
   return socket;
 }
 
