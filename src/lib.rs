@@ -16,8 +16,8 @@
 //! | [`writer`] | the one process that writes | all above but `wire` and `engine` |
 //! | [`worker`] | one process per core: clients, REST, Socket.IO, fan-out | all above |
 //! | [`cli`] | the commands an operator types | `config`, `journal`, `index` |
-//! | [`observe`] | log lines that say who speaks | nothing |
 //! | [`observe`] | log lines of every process | `config` |
+//! | [`priority`] | threads whose work can wait | nothing |
 //!
 //! The supervisor (`supervisor/`) and the load tester (`bench/`) are crates of their own.
 //!
@@ -47,6 +47,7 @@ pub mod index;
 pub mod journal;
 pub mod link;
 pub mod observe;
+pub mod priority;
 pub mod wire;
 pub mod worker;
 pub mod writer;

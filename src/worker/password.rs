@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::brake::{Attempt, Brake};
 use crate::chat::Refusal;
 use crate::config::{self, Argon2 as Cost};
+use crate::priority;
 
 /// Added to the hashing thread's niceness; 19 would be the least of all.
 const NICENESS: i32 = 10;
@@ -122,9 +123,7 @@ impl Passwords {
 }
 
 fn work(argon2: &Argon2<'_>, brake: &Brake, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "password hashing runs at normal priority");
-    }
+    priority::lower(NICENESS, "password hashing runs at normal priority");
     // Whoever is not there has this password hash; nobody knows its password.
     let nobody = hash(argon2, &super::ids::session_id());
     loop {

@@ -16,9 +16,7 @@ use crate::chat::Refusal;
 use crate::config;
 use crate::index::search::{Found, Query, Search};
 use crate::index::{ReadError, Reader};
-
-/// Added to the threads' niceness: the least of all.
-const NICENESS: i32 = 19;
+use crate::priority;
 
 type Answer = Result<Found, ReadError>;
 
@@ -127,9 +125,7 @@ impl Drop for Asker {
 }
 
 fn work(data_dir: &Path, offered: &Receiver<Arc<Job>>) {
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "searches run at normal priority");
-    }
+    priority::lower(priority::LEAST, "searches run at normal priority");
     let mut reader = None;
     for job in offered {
         let opened = match reader.take().map_or_else(|| Reader::open(data_dir), Ok) {

@@ -14,9 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use crate::index::sealed::{self, Broken, Checkpointer, Found, SealedFile};
 use crate::index::{IndexError, ReadError, Reader, runs};
 use crate::journal::segment::{self, Segment};
-
-/// Added to the thread's niceness: the least of all.
-const NICENESS: i32 = 19;
+use crate::priority;
 
 /// Time between two attempts on an index that can't be written, and between two looks at files that could
 /// not be read.
@@ -70,9 +68,7 @@ struct Memory {
 impl Indexer {
     /// Works until there is nobody to hand on to, or no more files will come.
     pub fn run(self) {
-        if let Err(error) = rustix::process::nice(NICENESS) {
-            tracing::warn!(%error, "full files are indexed at normal priority");
-        }
+        priority::lower(priority::LEAST, "full files are indexed at normal priority");
         let mut memory = Memory::default();
         loop {
             let rounded = self.round(&mut memory);

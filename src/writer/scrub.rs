@@ -21,15 +21,13 @@ use crate::journal::check::Problem;
 use crate::journal::scrub::{Place, Scrubbed};
 use crate::journal::segment::{self, Segment};
 use crate::journal::{ROOMS, USERS, deletions};
+use crate::priority;
 
 /// Bytes read at a time.
 const PIECE_BYTES: u64 = 64 << 10;
 
 /// Time between two notes of how far it is.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The kernel derives a thread's place in the queue for the disk from this, too.
-const LOWEST_PRIORITY: i32 = 19;
 
 /// What is said of a file that is not there.
 const MISSING: &str = "the file is not there";
@@ -86,9 +84,7 @@ impl Scrub {
 
     /// Works until the writer ends.
     pub fn run(mut self) {
-        if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
-            tracing::warn!(%error, "cannot lower the priority of reading for damage");
-        }
+        priority::lower(priority::LEAST, "cannot lower the priority of reading for damage");
         self.look_for_missing();
         while let Ok(()) = self.round() {}
         self.note();
