@@ -4,9 +4,8 @@
 //! forth, and no single number per user says whether there was room at one of them. So what was let
 //! through is kept by the moment of sending for as long as something may still come that is as old.
 
-use std::collections::HashMap;
-
 use super::UserId;
+use super::fading::Fading;
 
 /// Length of a slot: moments within one are not told apart.
 const SLOT_US: u64 = 100_000;
@@ -14,17 +13,13 @@ const SLOT_US: u64 = 100_000;
 /// What is older counts as this old.
 pub const OLDEST_US: u64 = 60_000_000;
 
-/// Entries that are not worth a look at which of them are too old.
-const FEW: usize = 1_024;
-
 /// One token, in the parts that buckets are counted in.
 const TOKEN: i64 = 1_000_000;
 
 /// What was let through of each user, by slot of sending.
+#[derive(Default)]
 pub struct Late {
-    users: HashMap<UserId, Vec<Slot>, foldhash::fast::RandomState>,
-    /// How many users there may be before those who sent too long ago are forgotten.
-    most: usize,
+    users: Fading<Vec<Slot>>,
 }
 
 #[derive(Clone, Copy)]
@@ -33,23 +28,12 @@ struct Slot {
     count: i64,
 }
 
-impl Default for Late {
-    fn default() -> Late {
-        Late { users: HashMap::default(), most: FEW }
-    }
-}
-
 impl Late {
     /// Whether a message that was sent at `sent_us` keeps its user, over whatever time, within
     /// `per_second` tokens each second and as many at once.
     pub fn take(&mut self, user: UserId, sent_us: u64, now_us: u64, per_second: u32) -> bool {
         let oldest = now_us.saturating_sub(OLDEST_US) / SLOT_US;
-        if self.users.len() >= self.most {
-            self.users.retain(|_, slots| slots.last().is_some_and(|last| last.number >= oldest));
-            self.most = FEW.max(2 * self.users.len());
-            self.users.shrink_to(self.most);
-        }
-        let slots = self.users.entry(user).or_default();
+        let slots = self.users.of(user, |slots| slots.last().is_some_and(|last| last.number >= oldest));
         slots.retain(|slot| slot.number >= oldest);
         let number = (sent_us / SLOT_US).max(oldest);
         let at = match slots.binary_search_by_key(&number, |slot| slot.number) {
@@ -87,6 +71,7 @@ fn over<'a>(slots: impl Iterator<Item = &'a Slot>, from: u64, gain: i64) -> i64 
 
 #[cfg(test)]
 mod tests {
+    use super::super::fading::FEW;
     use super::*;
 
     const SECOND: u64 = 1_000_000;
@@ -130,7 +115,7 @@ mod tests {
         for user in 0..100_000 {
             let now = NOW + user * SECOND;
             assert!(late.take(user, 0, now, 1), "of user {user}");
-            assert!(late.users.len() <= FEW && late.users[&user].len() == 1);
+            assert!(late.users.entries.len() <= FEW && late.users.entries[&user].len() == 1);
         }
     }
 }

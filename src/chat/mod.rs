@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no JSON text. Everything here can be named by the wire, the link, the
 //! journal and the roles, and names none of them.
 
+mod fading;
 pub mod id;
 pub mod late;
 pub mod pace;

@@ -1,8 +1,7 @@
 //! How fast one user may send: a token bucket kept as a single number, and buckets for many.
 
-use std::collections::HashMap;
-
 use super::UserId;
+use super::fading::Fading;
 use super::late::{self, Late};
 
 /// A token bucket in the form of the generic cell rate algorithm: it remembers only the moment at
@@ -40,9 +39,7 @@ impl Pace {
 /// many more than users took something within a second.
 pub struct Paces {
     per_second: u32,
-    buckets: HashMap<UserId, Pace, foldhash::fast::RandomState>,
-    /// How many there may be before the full ones are forgotten.
-    most: usize,
+    buckets: Fading<Pace>,
     late: Late,
 }
 
@@ -50,13 +47,10 @@ pub struct Paces {
 /// up for shorter waits.
 const LATE_US: u64 = 1_000_000;
 
-/// Buckets that are not worth a look at which of them are full.
-const FEW: usize = 1_024;
-
 impl Paces {
     /// Buckets that hold `per_second` tokens and gain as many each second; 0: no limit.
     pub fn new(per_second: u32) -> Paces {
-        Paces { per_second, buckets: HashMap::default(), most: FEW, late: Late::default() }
+        Paces { per_second, buckets: Fading::default(), late: Late::default() }
     }
 
     /// Takes one token of a user's. `now_us`: microseconds on any clock; one that goes back a little
@@ -75,17 +69,14 @@ impl Paces {
         if now_us - sent_us > LATE_US {
             return self.late.take(user, sent_us, now_us, self.per_second);
         }
-        if self.buckets.len() >= self.most {
-            self.buckets.retain(|_, pace| pace.full_at_us > now_us);
-            self.most = FEW.max(2 * self.buckets.len());
-            self.buckets.shrink_to(self.most);
-        }
-        self.buckets.entry(user).or_default().take_sent(sent_us, now_us, self.per_second)
+        let bucket = self.buckets.of(user, |pace| pace.full_at_us > now_us);
+        bucket.take_sent(sent_us, now_us, self.per_second)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fading::FEW;
     use super::*;
 
     #[test]
@@ -104,7 +95,7 @@ mod tests {
         let mut paces = Paces::new(2);
         for user in 0..100_000 {
             assert!(paces.take(user, user * 1_000), "the first of user {user}");
-            assert!(paces.buckets.len() <= 2 * FEW, "a thousand users a second");
+            assert!(paces.buckets.entries.len() <= 2 * FEW, "a thousand users a second");
         }
         let now = 1_000_000_000;
         assert_eq!((0..10).filter(|_| paces.take(7, now)).count(), 2);

@@ -37,6 +37,7 @@ use crate::journal::append::Log;
 use crate::journal::deletions::Deletions;
 use crate::journal::disk::Disk;
 use crate::journal::record;
+use crate::link::clock;
 use crate::link::frame::{Change, Outcome};
 
 /// Longest time between the publication of a message and its room's `last_seq` in the index.
@@ -78,8 +79,6 @@ pub struct Directory {
     pub rooms_per_user: u64,
     /// How fast users make changes, on all workers together.
     pub paces: Paces,
-    /// Zero of the clock for that.
-    pub started: Instant,
     /// Those of users whose tokens are ended go as well.
     pub tickets: Arc<Mutex<Tickets>>,
     /// The policy.
@@ -324,8 +323,7 @@ impl Directory {
 
     /// Takes from the share of changes of the user who asks for one.
     fn is_in_pace(&mut self, change: &Change) -> bool {
-        let now_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        change.user().is_none_or(|user| self.paces.take(user, now_us))
+        change.user().is_none_or(|user| self.paces.take(user, clock::now_us()))
     }
 
     /// Everything of a step that may fail.

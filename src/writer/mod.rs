@@ -68,7 +68,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use minitalk_supervisor::child::{Child, Command, Lifeline};
@@ -190,7 +190,6 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         repeats: recovered.repeats,
         rooms_per_user: rooms_per_user as u64,
         paces: Paces::new(changes_per_second),
-        started: Instant::now(),
         tickets: tickets.clone(),
         fsync,
         heads: taken,
