@@ -1,4 +1,4 @@
-//! JSON objects and nothing else.
+//! JSON of exactly one kind: objects and nothing else, strings and nothing else.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,6 +6,12 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The text of a string; `None`: it is something else.
+pub fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
 
 /// A struct that is read from an object only. By itself serde reads one from an array as well, field
 /// by field; a client that sends an array means something else.

@@ -15,7 +15,7 @@ use crate::index::Revocation;
 use crate::link::frame::{Outcome, Purpose, ToWriter};
 use crate::wire::events::Event;
 use crate::wire::frame::{Violation, close_code};
-use crate::wire::object::Object;
+use crate::wire::object::{self, Object};
 use crate::wire::recovery::Owner;
 use crate::wire::socketio as packets;
 
@@ -98,8 +98,7 @@ pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     let Standing::Coming(hello) = &mut conn.state.standing else {
         return Ok(());
     };
-    let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-    let presented = match (said.token.map(text), said.ticket.map(text)) {
+    let presented = match (said.token.map(object::text), said.ticket.map(object::text)) {
         (None, None) => hello.presented.clone(),
         (Some(Some(token)), _) => core.tokens.present(&token),
         (None, Some(Some(ticket))) => Presented::ticket(&ticket),

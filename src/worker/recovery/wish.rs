@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::config::Recovery;
+use crate::wire::object::text;
 use crate::wire::recovery::{Owner, Seals, Session};
 
 /// What a CONNECT packet may say about coming back, as it stands there: who sends it need not have
@@ -68,11 +69,6 @@ fn number(since: &RawValue) -> Result<u64, &'static str> {
         None => serde_json::from_str(since.get()).ok(),
     };
     number.ok_or("since must be the seq of a message, a whole number")
-}
-
-/// The text of a string; `None`: it is something else.
-fn text(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
 }
 
 /// The session that pid and offset name, and the last message heard in it: if both are ours and the
