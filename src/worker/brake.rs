@@ -17,6 +17,8 @@
 //! a worker that starts knows of no misses, and asks two others where users have logged in. For that all
 //! workers hash alike, with a key that is derived from the server's secret.
 
+mod buckets;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,16 +29,11 @@ use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::Notify;
 
+use self::buckets::{Buckets, Table};
 use super::uplink::Uplink;
 use crate::config::Config;
 use crate::link::clock;
 use crate::link::frame::{AtHome, Login, ToWriter};
-
-/// Entries of one table, of 16 bytes each.
-const ENTRIES: usize = 32_768;
-
-/// Entries among which one makes room.
-const WAYS: usize = 8;
 
 /// News that wait to be told, at most; further ones stay here.
 const NEWS: usize = 4_096;
@@ -85,71 +82,6 @@ struct State {
     ask: bool,
     /// It is to be told.
     answer: bool,
-}
-
-/// Buckets of misses, each kept as the moment at which all will be forgiven.
-struct Buckets {
-    /// How many a bucket holds; 0: no limit.
-    most: u32,
-    /// Time for one to be forgiven, in microseconds.
-    step_us: u64,
-    table: Table,
-}
-
-/// Values by hash: a hash and its value, 0 for an empty entry.
-struct Table(Vec<[u64; 2]>);
-
-impl Table {
-    fn new() -> Table {
-        // Zeroed memory costs nothing before it is used.
-        Table(vec![[0; 2]; ENTRIES])
-    }
-
-    fn ways(&mut self, hash: u64) -> &mut [[u64; 2]] {
-        let set = usize::try_from(hash).unwrap_or(0) % (ENTRIES / WAYS);
-        &mut self.0[set * WAYS..(set + 1) * WAYS]
-    }
-
-    fn get(&mut self, hash: u64) -> Option<u64> {
-        self.ways(hash).iter().find(|entry| entry[0] == hash && entry[1] > 0).map(|entry| entry[1])
-    }
-
-    /// Puts a value in place of the same one's or of the lowest.
-    fn put(&mut self, hash: u64, value: u64) {
-        let ways = self.ways(hash);
-        let own = ways.iter().position(|entry| entry[0] == hash);
-        let lowest = || (0..WAYS).min_by_key(|at| ways[*at][1]).unwrap_or(0);
-        let at = own.unwrap_or_else(lowest);
-        ways[at] = [hash, value];
-    }
-
-    fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.0.iter().filter(|entry| entry[1] > 0).map(|entry| (entry[0], entry[1]))
-    }
-}
-
-impl Buckets {
-    fn new(most: u32, window: Duration) -> Buckets {
-        let window_us = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
-        Buckets { most, step_us: window_us / u64::from(most.max(1)), table: Table::new() }
-    }
-
-    /// How long until one more miss is allowed, in microseconds.
-    fn wait(&mut self, hash: u64, now_us: u64) -> u64 {
-        if self.most == 0 {
-            return 0;
-        }
-        let forgiven_at = self.table.get(hash).unwrap_or(0).max(now_us);
-        (forgiven_at + self.step_us).saturating_sub(now_us + self.step_us * u64::from(self.most))
-    }
-
-    fn miss(&mut self, hash: u64, now_us: u64) {
-        if self.most > 0 {
-            let forgiven_at = self.table.get(hash).unwrap_or(0).max(now_us) + self.step_us;
-            // What other workers tell may come on top of a full one.
-            self.table.put(hash, forgiven_at.min(now_us + self.step_us * u64::from(self.most)));
-        }
-    }
 }
 
 impl Brake {
@@ -235,7 +167,7 @@ impl Brake {
         }
         for (Attempt { name, source }, right) in &news {
             uplink.tell(&ToWriter::Login(Login {
-                worker: self.worker,
+                worker,
                 name,
                 address: source.address,
                 with_token: source.with_token,
