@@ -71,21 +71,13 @@ impl Acts {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::BenchArgs;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        bench: BenchArgs,
-    }
+    use crate::args::typed;
 
     #[test]
     fn threads_share_all_acts_and_nothing_is_due_before_the_load() {
-        let line = "bench quick --users 20 --duration 10s --rate 100 --threads 3";
-        let plan = Plan::new(&Line::parse_from(line.split(' ')).bench.scenario).unwrap();
+        let line = "quick --users 20 --duration 10s --rate 100 --threads 3";
+        let plan = Plan::new(&typed(line).scenario).unwrap();
         let (mut typing, mut history) = (vec![], vec![]);
         for thread in 0..3 {
             let mut acts = Acts::new(&plan, thread);

@@ -322,6 +322,19 @@ fn target(text: &str) -> Result<SocketAddr, String> {
     addresses.next().ok_or_else(|| "the name has no address".into())
 }
 
+/// What a line means that is typed behind `minitalk bench`.
+#[cfg(test)]
+pub fn typed(line: &str) -> BenchArgs {
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+    Line::parse_from(["bench"].into_iter().chain(line.split(' '))).bench
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

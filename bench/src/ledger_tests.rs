@@ -1,21 +1,13 @@
 //! The ledger against small stories, one fault each.
 
-use clap::Parser;
-
 use super::*;
-use crate::BenchArgs;
+use crate::args::typed;
 use crate::judge::judge;
-
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    bench: BenchArgs,
-}
 
 /// Two users in one room; the first is its sender.
 fn plan(threads: u32) -> Plan {
-    let line = format!("bench fanout --users 2 --rooms 1 --threads {threads}");
-    Plan::new(&Line::parse_from(line.split(' ')).bench.scenario).unwrap()
+    let line = format!("fanout --users 2 --rooms 1 --threads {threads}");
+    Plan::new(&typed(&line).scenario).unwrap()
 }
 
 fn mark(number: u32) -> Option<Mark> {

@@ -321,19 +321,11 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::BenchArgs;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        bench: BenchArgs,
-    }
+    use crate::args::typed;
 
     fn plan(line: &str) -> Result<Plan, String> {
-        Plan::new(&Line::parse_from(format!("bench {line}").split(' ')).bench.scenario)
+        Plan::new(&typed(line).scenario)
     }
 
     /// Every room has its senders, each at home and in a place of its own.

@@ -159,21 +159,12 @@ fn delivery(marker: &Marker, number: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::BenchArgs;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        bench: BenchArgs,
-    }
+    use crate::args::typed;
 
     #[test]
     fn a_trial_reads_and_judges_everything() {
-        let line = "bench quick";
-        let plan = Plan::new(&Line::parse_from(line.split(' ')).bench.scenario).unwrap();
+        let plan = Plan::new(&typed("quick").scenario).unwrap();
         assert!(trial(&plan).unwrap() > 0.0);
         let marker = Marker::new(plan.run, plan.content);
         let frame = delivery(&marker, 7);
