@@ -1,6 +1,6 @@
 //! A room's messages at any depth: where they stand is looked up, and only they are read.
 //!
-//! Full files are in the index ([`super::places`]); of the files behind those, [`Tail`] knows. Both say
+//! Full files are in the index ([`super::indexed`]); of the files behind those, [`Tail`] knows. Both say
 //! only where to look: [`read`] checks what stands there.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::places::Indexed;
+use super::indexed::Indexed;
 use super::{IndexError, ReadError, Reader, runs};
 use crate::journal::places::Located;
 use crate::journal::read::{self, Window};

@@ -6,7 +6,8 @@
 //! [`compact`] asks it what of the logs still matters.
 //!
 //! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out, [`runs`]
-//! are the files that keep it, [`places`] says which there are. [`history`] answers a room's messages by it, [`search`] looks for text with its
+//! are the files that keep it, [`places`] says which there are, [`indexed`] asks them. One that is gone or damaged is
+//! made again ([`remake`]). [`history`] answers a room's messages by it, [`search`] looks for text with its
 //! help; both take what it does not have yet from the files themselves. [`missed`] answers what was due
 //! to somebody who comes back.
 
@@ -17,17 +18,20 @@ pub mod compact;
 #[cfg(test)]
 mod fixture;
 pub mod history;
+pub mod indexed;
 mod memberships;
 pub mod missed;
 mod password;
 pub mod places;
 pub mod read;
+pub mod remake;
 pub mod runs;
 mod schema;
 pub mod sealed;
 pub mod search;
 pub mod sort;
 pub mod store;
+mod unlisted;
 
 pub use read::{PARTICIPANTS_SHOWN, Page, Participants, Reader, Revocation, RoomIds, RoomInfo, User};
 pub use schema::directory;
@@ -45,6 +49,10 @@ pub enum IndexError {
     /// It was made by another version of this program and will be built anew by the storage writer.
     #[error("index: made by another version ({0})")]
     Version(i64),
+    /// Too much would have to be read in place of a part that is gone or damaged. The storage writer
+    /// makes it again; asked again later, it is there.
+    #[error("index: a part of it is gone or damaged and is being made again")]
+    Remaking,
 }
 
 /// Why messages could not be read with the index's help.
@@ -64,7 +72,7 @@ impl IndexError {
         match self {
             IndexError::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             IndexError::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
-            IndexError::Version(_) => false,
+            IndexError::Version(_) | IndexError::Remaking => false,
         }
     }
 
@@ -76,7 +84,7 @@ impl IndexError {
                 matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
             }
             IndexError::Version(_) => true,
-            IndexError::Io(_) => false,
+            IndexError::Io(_) | IndexError::Remaking => false,
         }
     }
 }

@@ -1,21 +1,12 @@
 //! The index's tables of full files and runs: writing them, and asking them.
 
-use std::io;
-use std::sync::Arc;
-
 use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
-use super::runs::file::{Cursor, RunFile};
-use super::runs::{self, Part, Run};
+use super::runs::Run;
 use super::sealed::{Added, Found, SealedFile};
 use super::store::Store;
 use super::{IndexError, Reader};
 use crate::chat::UserId;
-use crate::journal::places::{self, Located};
-
-/// Times a reader asks again which runs there are, having found one of them gone: each time it was
-/// merged with others meanwhile.
-const ASK_AGAIN: usize = 8;
 
 impl Store {
     /// Puts in what was found, within a transaction; `false`: it is out of date, and nothing was done.
@@ -26,6 +17,7 @@ impl Store {
         match found {
             Found::Added(added) => self.put_file(added).map(|()| true),
             Found::Merged { inputs, run } => self.put_merged(inputs, run),
+            Found::Remade { lost, runs, broken } => self.put_remade(lost, runs, broken),
             Found::Lost { from } => self.forget_from(*from).map(|()| true),
         }
     }
@@ -61,6 +53,19 @@ impl Store {
             self.connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([input.id])?;
         }
         self.put_run(run)?;
+        Ok(true)
+    }
+
+    fn put_remade(&self, lost: &Run, runs: &[Run], broken: &[u64]) -> Result<bool, IndexError> {
+        if !self.runs()?.contains(lost) {
+            return Ok(false);
+        }
+        self.connection.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([lost.id])?;
+        runs.iter().try_for_each(|run| self.put_run(run))?;
+        for number in broken {
+            let sql = "UPDATE segments SET whole = 0 WHERE number = ?1";
+            self.connection.prepare_cached(sql)?.execute([number])?;
+        }
         Ok(true)
     }
 
@@ -169,42 +174,19 @@ impl Reader {
         })
     }
 
+    /// The newest file that is in the index and all runs, oldest first, at one moment.
+    pub(super) fn last_file_and_runs(&self) -> Result<(Option<SealedFile>, Vec<Run>), IndexError> {
+        self.ask(|index| {
+            let _transaction = index.unchecked_transaction()?;
+            let last = index.prepare_cached(LAST_FILE)?.query_row([], file).optional()?;
+            let runs = index.prepare_cached(RUNS)?.query_map([], run)?.collect::<Result<_, _>>()?;
+            Ok((last, runs))
+        })
+    }
+
     /// All runs, oldest first.
     pub fn runs(&self) -> Result<Vec<Run>, IndexError> {
         self.ask(|index| index.prepare_cached(RUNS)?.query_map([], run)?.collect())
-    }
-
-    /// What is known of where messages stand, as it is at this moment.
-    pub fn indexed(&self) -> Result<Indexed, IndexError> {
-        let mut again = 0;
-        loop {
-            let (last, runs) = self.ask(|index| {
-                // Both belong together.
-                let _transaction = index.unchecked_transaction()?;
-                let last = index.prepare_cached(LAST_FILE)?.query_row([], file).optional()?;
-                let runs = index.prepare_cached(RUNS)?.query_map([], run)?.collect::<Result<Vec<_>, _>>()?;
-                Ok((last, runs))
-            })?;
-            match self.open_runs(&runs) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && again < ASK_AGAIN => again += 1,
-                runs => {
-                    let (number, last_seq) = last.map_or((0, 0), |file| (file.number, file.last_seq));
-                    return Ok(Indexed { number, last_seq, runs: runs? });
-                }
-            }
-        }
-    }
-
-    /// Opens those that are not open yet, and closes all others.
-    fn open_runs(&self, runs: &[Run]) -> io::Result<Vec<Arc<RunFile>>> {
-        let mut open = self.runs.lock();
-        let find = |run: &Run| match open.iter().find(|file| file.run == *run) {
-            Some(file) => Ok(file.clone()),
-            None => RunFile::open(&runs::path(self.data_dir(), run.id), *run).map(Arc::new),
-        };
-        let files = runs.iter().map(find).collect::<io::Result<Vec<_>>>()?;
-        open.clone_from(&files);
-        Ok(files)
     }
 
     /// Where to begin looking for messages of a time or later, up to message `upto`: no earlier one is
@@ -216,101 +198,4 @@ impl Reader {
             index.prepare_cached(sql)?.query_row(params![since_ms, upto], |row| row.get(0)).optional()
         })
     }
-}
-
-/// Where messages stand in full files, at one moment. Rooms are named by [`runs::room_key`].
-#[derive(Clone)]
-pub struct Indexed {
-    /// Number of the last file.
-    pub number: u64,
-    /// Number of its last message.
-    pub last_seq: u64,
-    /// Oldest first.
-    runs: Vec<Arc<RunFile>>,
-}
-
-impl Indexed {
-    /// The newest `most` places of a room's messages in `from..below`, ascending.
-    ///
-    /// # Errors
-    /// A run can't be read; so for all below.
-    pub fn places_before(
-        &self,
-        room: u64,
-        from: u64,
-        below: u64,
-        most: usize,
-    ) -> Result<Vec<Located>, IndexError> {
-        // Newest first, until turned round.
-        let mut found = Vec::new();
-        for run in self.within(from, below).rev() {
-            if found.len() >= most {
-                break;
-            }
-            run.cursor().before(room, below, &mut |part| {
-                let listed = located(&part);
-                let more = listed.first().is_some_and(|first| first.place.seq > from);
-                let wanted = listed.into_iter().rev().filter(|at| (from..below).contains(&at.place.seq));
-                found.extend(wanted.take(most.saturating_sub(found.len())));
-                more && found.len() < most
-            })?;
-        }
-        found.reverse();
-        Ok(found)
-    }
-
-    /// The first `most` places of a room's messages in `from..below`, ascending.
-    pub fn places_from(
-        &self,
-        room: u64,
-        from: u64,
-        below: u64,
-        most: usize,
-    ) -> Result<Vec<Located>, IndexError> {
-        let mut found = Vec::new();
-        for run in self.within(from, below) {
-            if found.len() >= most {
-                break;
-            }
-            run.cursor().from(room, from, &mut |part| {
-                let wanted = located(&part).into_iter().filter(|at| (from..below).contains(&at.place.seq));
-                found.extend(wanted.take(most.saturating_sub(found.len())));
-                part.first_seq < below && found.len() < most
-            })?;
-        }
-        Ok(found)
-    }
-
-    /// How many messages rooms, in ascending order, have in stretches that begin in `from..below`: tells
-    /// `add` the room, the number of the file and how many.
-    pub fn count(
-        &self,
-        rooms: &[u64],
-        from: u64,
-        below: u64,
-        add: &mut dyn FnMut(u64, u64, u64),
-    ) -> Result<(), IndexError> {
-        for run in self.within(from, below) {
-            let mut cursor: Cursor<'_> = run.cursor();
-            for room in rooms {
-                cursor.from(*room, from, &mut |part| {
-                    if (from..below).contains(&part.first_seq) {
-                        add(part.room, part.segment, part.count);
-                    }
-                    part.first_seq < below
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The runs that may have messages in `from..below`, oldest first.
-    fn within(&self, from: u64, below: u64) -> impl DoubleEndedIterator<Item = &Arc<RunFile>> {
-        self.runs.iter().filter(move |file| file.run.last_seq >= from && file.run.first_seq < below)
-    }
-}
-
-fn located(part: &Part) -> Vec<Located> {
-    let places = places::unpack(part.first_seq, &part.places);
-    places.into_iter().map(|place| Located { segment: part.segment, place }).collect()
 }

@@ -30,6 +30,7 @@ pub mod rolling;
 pub mod scrub;
 pub mod search;
 pub mod segment;
+pub mod sparing;
 pub mod stamp;
 pub mod tail;
 pub mod undo;

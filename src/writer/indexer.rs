@@ -3,26 +3,30 @@
 //! Below everything else in priority. It reads a file once it is full, writes what it found into a run
 //! beside the database, and merges runs as they grow in number ([`crate::index::runs`]). What there is then is
 //! told to the directory thread, which alone writes to the database: some hundred rows a file. At a start
-//! it begins with what the last process left.
+//! it begins with what the last process left. A run that is gone or damaged it makes again.
 
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
 
+use crate::index::runs::{self, Run};
 use crate::index::sealed::{self, Broken, Checkpointer, Found, SealedFile};
-use crate::index::{IndexError, ReadError, Reader, runs};
+use crate::index::{IndexError, ReadError, Reader, remake};
 use crate::journal::segment::{self, Segment};
 use crate::priority;
 
-/// Time between two attempts on an index that can't be written, and between two looks at files that could
-/// not be read.
-const RETRY: Duration = Duration::from_secs(10);
+/// Time between two rounds if nothing is heard: at the latest then a run is missed that is gone, and an index
+/// that could not be written and files that could not be read are tried again.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Findings that may lie between the threads: none. Handed on, one is the directory thread's, and ends with
 /// it; in a queue that nobody reads any more it would be waited for without end.
 pub const FOUND: usize = 0;
+
+/// Damaged runs that may lie between the threads.
+pub const DAMAGED: usize = 64;
 
 /// Something for the directory thread to put in; it says when that is done.
 pub struct ToPut {
@@ -38,6 +42,8 @@ pub struct Indexer {
     pub data_dir: PathBuf,
     /// Hears when a file is full; ends with the commit thread.
     pub sealed: Receiver<()>,
+    /// Hears of runs that are not what was written.
+    pub damaged: Receiver<Run>,
     /// To the directory thread.
     pub found: Sender<ToPut>,
 }
@@ -59,39 +65,46 @@ impl<E: Into<ReadError>> From<E> for Stop {
 #[derive(Default)]
 struct Memory {
     broken: Broken,
-    /// There are files that could not be read.
-    some_broken: bool,
     /// A file became full while the last round was at work.
     heard: Cell<bool>,
+    /// Runs that somebody has found damaged, until they are made again.
+    damaged: Vec<Run>,
 }
 
 impl Indexer {
     /// Works until there is nobody to hand on to, or no more files will come.
-    pub fn run(self) {
+    pub fn run(mut self) {
         priority::lower(priority::LEAST, "full files are indexed at normal priority");
         let mut memory = Memory::default();
         loop {
-            let rounded = self.round(&mut memory);
-            let wait = match rounded {
-                Ok(()) if !memory.some_broken => None,
-                Ok(()) => Some(RETRY),
+            match self.round(&mut memory) {
+                Ok(()) => {}
                 Err(Stop::Ending) => return,
                 Err(Stop::Failed(error)) => {
                     tracing::error!(%error, "cannot index a full file; trying again shortly");
-                    Some(RETRY)
                 }
-            };
+            }
             if memory.heard.take() {
                 continue;
             }
-            let heard = match wait {
-                Some(wait) => self.sealed.recv_timeout(wait),
-                None => self.sealed.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            if heard == Err(RecvTimeoutError::Disconnected) {
+            if !self.wait(&mut memory) {
                 return;
             }
         }
+    }
+
+    /// Waits until there is something to do or to look after; false: the process ends.
+    fn wait(&mut self, memory: &mut Memory) -> bool {
+        select! {
+            recv(self.sealed) -> heard => return heard.is_ok(),
+            recv(self.damaged) -> run => match run {
+                Ok(run) => memory.damaged.push(run),
+                // Nobody reads for damage.
+                Err(_) => self.damaged = never(),
+            },
+            default(LOOK) => {}
+        }
+        true
     }
 
     /// Whether the process ends.
@@ -108,9 +121,8 @@ impl Indexer {
     fn round(&self, memory: &mut Memory) -> Result<(), Stop> {
         let reader = Reader::open(&self.data_dir)?;
         let checkpointer = Checkpointer::open(&self.data_dir)?;
-        let broken = reader.broken_files()?;
-        memory.some_broken = !broken.is_empty();
-        for file in broken {
+        self.mend(&reader, memory)?;
+        for file in reader.broken_files()? {
             let segment = Segment::at(&self.data_dir, file.number);
             if memory.broken.is_due(&segment) {
                 let before = reader.files_before(file.number, 1)?.pop();
@@ -133,7 +145,6 @@ impl Indexer {
             }
             self.clear_away(&reader, &checkpointer);
         }
-        memory.some_broken = !reader.broken_files()?.is_empty();
         self.clear_away(&reader, &checkpointer);
         Ok(())
     }
@@ -152,12 +163,51 @@ impl Indexer {
             ended = self.is_ending(memory);
             ended
         };
-        while let Some(found) = sealed::merge(&self.data_dir, &reader.runs()?, &mut ending)? {
-            if !self.hand(found)? {
-                break;
+        loop {
+            let runs = reader.runs()?;
+            let put = match sealed::merge(&self.data_dir, &runs, &mut ending)? {
+                // To forget it with all behind it would make everybody wait.
+                Some(Found::Lost { from }) => match runs.iter().find(|run| run.first_segment == from) {
+                    Some(lost) => self.remake(reader, lost, memory)?,
+                    None => false,
+                },
+                Some(found) => self.hand(found)?,
+                None => false,
+            };
+            if !put {
+                return if ended { Err(Stop::Ending) } else { Ok(()) };
             }
         }
-        if ended { Err(Stop::Ending) } else { Ok(()) }
+    }
+
+    /// Makes those runs again that are gone, or that somebody has found damaged.
+    fn mend(&self, reader: &Reader, memory: &mut Memory) -> Result<(), Stop> {
+        let named = reader.runs()?;
+        memory.damaged.extend(self.damaged.try_iter());
+        memory.damaged.extend(remake::lost(&self.data_dir, &named));
+        // What was made again or merged since is another run.
+        memory.damaged.retain(|run| named.contains(run));
+        memory.damaged.sort_unstable_by_key(|run| run.first_segment);
+        memory.damaged.dedup();
+        while let Some(run) = memory.damaged.first().copied() {
+            self.remake(reader, &run, memory)?;
+            memory.damaged.remove(0);
+        }
+        Ok(())
+    }
+
+    fn remake(&self, reader: &Reader, lost: &Run, memory: &Memory) -> Result<bool, Stop> {
+        let Run { id, first_segment, last_segment, .. } = *lost;
+        tracing::warn!(
+            run = id,
+            first_segment,
+            last_segment,
+            "a part of the index is gone or damaged: it is made again"
+        );
+        match remake::remake(&self.data_dir, reader, lost, &mut || self.is_ending(memory))? {
+            Some(found) => self.hand(found),
+            None => Err(Stop::Ending),
+        }
     }
 
     /// Waits until the directory thread has put something in; false: it was out of date.

@@ -161,10 +161,11 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (directory, asked) = bounded(intake::CHANGES);
     let (tell_sealed, sealed) = bounded(1);
     let (tell_found, found) = bounded(indexer::FOUND);
-    let indexer = Indexer { data_dir: data_dir.clone(), sealed, found: tell_found };
+    let (tell_damaged, damaged) = bounded(indexer::DAMAGED);
+    let indexer = Indexer { data_dir: data_dir.clone(), sealed, damaged, found: tell_found };
     let fsync = storage.fsync;
     let (scrubbing, ends) = bounded(0);
-    let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends);
+    let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends, tell_damaged);
     let compactor = Compactor::new(data_dir.clone(), disk.clone(), &storage, status.clone());
     let tickets: Arc<Mutex<Tickets>> = Arc::default();
     let committer = Committer {

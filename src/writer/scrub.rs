@@ -3,7 +3,8 @@
 //!
 //! It reads no more per second than it is allowed, from the disk and not from memory, at the lowest
 //! priority for processor and disk. Which files are missing it says at once, before it reads. What it finds
-//! is reported; nothing else happens: whatever is good is still served. It remembers where it was, in a file that may be lost: then it begins anew.
+//! is reported; nothing else happens: whatever is good is still served. Only of the index, which is made from
+//! the logs, it has damaged parts made again. It remembers where it was, in a file that may be lost: then it begins anew.
 
 use std::fs;
 use std::io;
@@ -11,12 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::commit;
 use super::status::Status;
 use crate::config::Storage;
+use crate::index::Reader;
+use crate::index::runs::file::RunFile;
+use crate::index::runs::{self, Run};
 use crate::journal::check::Problem;
 use crate::journal::scrub::{Place, Scrubbed};
 use crate::journal::segment::{self, Segment};
@@ -43,6 +47,8 @@ pub struct Scrub {
     status: Arc<Status>,
     /// Ends when the writer does.
     stop: Receiver<()>,
+    /// To the indexer: runs that are not what was written.
+    damaged: Sender<Run>,
     at: Position,
     noted: Instant,
 }
@@ -66,7 +72,13 @@ struct Stop;
 
 impl Scrub {
     /// A thread's state; `None`: it is not wanted.
-    pub fn new(data_dir: &Path, storage: &Storage, status: Arc<Status>, stop: Receiver<()>) -> Option<Scrub> {
+    pub fn new(
+        data_dir: &Path,
+        storage: &Storage,
+        status: Arc<Status>,
+        stop: Receiver<()>,
+        damaged: Sender<Run>,
+    ) -> Option<Scrub> {
         let at: Option<Position> =
             fs::read(file(data_dir)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let at = at.unwrap_or_default();
@@ -77,6 +89,7 @@ impl Scrub {
             interval: storage.scrub_interval,
             status,
             stop,
+            damaged,
             at,
             noted: Instant::now(),
         })
@@ -102,6 +115,7 @@ impl Scrub {
             self.at.place = Place::default();
             self.look_for_missing();
         }
+        self.places()?;
         self.messages()?;
         for name in [USERS, ROOMS] {
             let is_behind = name == USERS && self.at.file == ROOMS;
@@ -119,6 +133,36 @@ impl Scrub {
     fn until_next(&self) -> Duration {
         let since = u64::try_from(commit::now_ms() - self.at.began_ms).map(Duration::from_millis);
         since.map_or(Duration::ZERO, |since| self.interval.saturating_sub(since))
+    }
+
+    /// The index's runs, which nobody else reads whole. Those that are damaged are the indexer's to mend;
+    /// should it have heard of too many, the next round finds the rest.
+    fn places(&mut self) -> Result<(), Stop> {
+        // Without an index there is nothing to read.
+        let Ok(named) = Reader::open(&self.data_dir).and_then(|reader| reader.runs()) else {
+            return Ok(());
+        };
+        for run in named {
+            let (mut read, mut stopped) = (0, false);
+            let file = RunFile::open(&runs::path(&self.data_dir, run.id), run);
+            let checked = file.and_then(|file| {
+                file.check(&mut |bytes| {
+                    read += bytes;
+                    if read >= PIECE_BYTES {
+                        stopped = self.pause(std::mem::take(&mut read)).is_err();
+                    }
+                    !stopped
+                })
+            });
+            if stopped {
+                return Err(Stop);
+            }
+            if checked.is_err() {
+                let _ = self.damaged.try_send(run);
+            }
+            self.pause(read)?;
+        }
+        Ok(())
     }
 
     /// All files of messages but the newest, from where it is.
@@ -221,7 +265,7 @@ impl Scrub {
                 break;
             }
             self.status.set_scrub(&self.at.file, self.at.place.byte);
-            self.wait(Duration::from_secs_f64(float(bytes) / float(self.bytes_per_second)))?;
+            self.pause(bytes)?;
             if self.noted.elapsed() >= NOTE_INTERVAL {
                 self.note();
             }
@@ -242,6 +286,11 @@ impl Scrub {
     fn mended(&mut self, path: &Path) {
         self.at.damage.retain(|known| known.path != path);
         self.status.clear_damage(path);
+    }
+
+    /// Waits as long as reading so many bytes may take.
+    fn pause(&self, bytes: u64) -> Result<(), Stop> {
+        self.wait(Duration::from_secs_f64(float(bytes) / float(self.bytes_per_second)))
     }
 
     fn wait(&self, time: Duration) -> Result<(), Stop> {

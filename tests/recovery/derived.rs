@@ -148,3 +148,70 @@ fn an_index_that_stopped_early_catches_up() {
     let room = reader.room("d").unwrap().unwrap();
     assert_eq!((room.created_by.as_str(), room.participant_count, room.last_seq), ("late", 2, 4));
 }
+
+/// Parts of `index/places` that are gone or damaged under a running server: history is served meanwhile, and they
+/// are made again.
+#[test]
+fn parts_of_the_places_that_are_gone_or_damaged_are_made_again() {
+    use minitalk::index::history::History;
+    use minitalk::index::runs;
+    use minitalk::journal::read::Window;
+
+    let mut host = Host::new().per_file(10);
+    host.config.storage.scrub_bytes_per_second = 1 << 30;
+    host.config.storage.scrub_interval = std::time::Duration::from_secs(1);
+    host.start().unwrap();
+    let mut worker = host.worker(1);
+    worker.create_users(&["alice"]);
+    for room in ["a", "b"] {
+        worker.create_room(1, room, &[]).unwrap();
+    }
+    for at in 0..125 {
+        worker.posted(1, ["a", "b"][at % 2], "hello").unwrap();
+    }
+    let reader = Reader::open(host.data_dir()).unwrap();
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + crate::host::DEADLINE;
+        while !holds() {
+            assert!(std::time::Instant::now() < end, "{what}: {:?}", reader.runs());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    // Eight files have become one run, four are runs of their own.
+    wait("indexed", &|| reader.last_file().unwrap().is_some_and(|file| file.number == 12));
+    wait("merged", &|| reader.runs().unwrap().len() == 5);
+    let file = |at: usize| runs::path(host.data_dir(), reader.runs().unwrap()[at].id);
+    let is_sound = || {
+        let named = reader.runs().unwrap();
+        named.len() == 5
+            && named.iter().all(|run| {
+                let file = runs::file::RunFile::open(&runs::path(host.data_dir(), run.id), *run);
+                file.and_then(|file| file.check(&mut |_| true)).is_ok()
+            })
+    };
+    let served = || {
+        // As a worker that has just started.
+        let history = History::open(host.data_dir()).unwrap();
+        for (room, expected) in [("a", 63), ("b", 62), ("nowhere", 0)] {
+            assert_eq!(history.read(room, Window::default(), 1_000).unwrap().len(), expected, "{room}");
+            assert_eq!(history.read(room, Window::default(), 1).unwrap().len(), expected.min(1), "{room}");
+        }
+    };
+    assert!(is_sound());
+    for at in [0, 2, 4] {
+        fs::remove_file(file(at)).unwrap();
+        served();
+        wait("gone", &is_sound);
+        served();
+        let damaged = file(at);
+        let mut bytes = fs::read(&damaged).unwrap();
+        bytes[3] ^= 16;
+        fs::write(&damaged, bytes).unwrap();
+        served();
+        wait("damaged", &is_sound);
+        served();
+    }
+    drop(worker);
+    host.stop();
+    host.assert_clean();
+}

@@ -217,7 +217,11 @@ fn a_run_that_is_lost_is_made_again() {
     let lost = crate::index::Reader::open(logs.path()).unwrap().runs().unwrap()[1];
     std::fs::remove_file(crate::index::runs::path(logs.path(), lost.id)).unwrap();
     let history = History::open(logs.path()).unwrap();
-    assert!(history.read("a", Window::default(), 10).is_err(), "not a wrong answer");
+    assert_eq!(
+        seqs(&history, "a", Window::default(), 1_000),
+        model(&logs, "a", Window::default(), 1_000),
+        "found without it"
+    );
     let mut seen = |_, _, _| {};
     drop(crate::index::build::open(logs.path(), 500, &mut seen).unwrap());
     let reader = crate::index::Reader::open(logs.path()).unwrap();
@@ -259,4 +263,93 @@ proptest! {
             }
         }
     }
+}
+
+/// The files of all runs the index names, oldest first.
+fn run_files(logs: &Logs) -> Vec<std::path::PathBuf> {
+    let named = Reader::open(logs.path()).unwrap().runs().unwrap();
+    named.iter().map(|run| runs::path(logs.path(), run.id)).collect()
+}
+
+fn assert_as_ever(logs: &Logs, history: &History) {
+    for room in ["a", "b \"quoted\"", "한글", "nowhere"] {
+        for at in [1, 100, 101, 250, 333, 500] {
+            for limit in [1, 40, 1_000] {
+                for window in [with(Some(at), None, None), with(Some(501), Some(at), None), Window::default()]
+                {
+                    let found = seqs(history, room, window, limit);
+                    assert_eq!(found, model(logs, room, window, limit), "{room} {limit} {window:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_gone_or_damaged_is_done_without() {
+    let logs = logs();
+    logs.index(4);
+    let files = run_files(&logs);
+    assert_eq!(files.len(), 4);
+    for (at, file) in files.iter().enumerate() {
+        let whole = std::fs::read(file).unwrap();
+        let flipped = |byte: usize| {
+            let mut bytes = whole.clone();
+            bytes[byte] ^= 4;
+            bytes
+        };
+        let (middle, end) = (flipped(whole.len() / 3), flipped(whole.len() - 2));
+        // Found at the start, and by somebody who has it open.
+        let open = History::open(logs.path()).unwrap();
+        assert_as_ever(&logs, &open);
+        for state in [None, Some(middle), Some(end), Some(Vec::new())] {
+            match state {
+                Some(bytes) => std::fs::write(file, bytes).unwrap(),
+                None => std::fs::remove_file(file).unwrap(),
+            }
+            assert_as_ever(&logs, &History::open(logs.path()).unwrap());
+            assert_as_ever(&logs, &open);
+            std::fs::write(file, &whole).unwrap();
+        }
+        if at % 2 == 0 {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    // Two of them at once.
+    assert_as_ever(&logs, &History::open(logs.path()).unwrap());
+}
+
+/// Of a run of many files, one question reads a few; who asks for what is near has it.
+#[test]
+fn a_run_of_many_files_is_made_again_as_it_was() {
+    let said = (1..=520u64).map(|seq| said(usize::from(seq <= 30), i64::try_from(seq).unwrap()));
+    let logs = Logs::new(&ROOMS, said.collect(), 8);
+    logs.index(64);
+    let reader = Reader::open(logs.path()).unwrap();
+    let lost = reader.runs().unwrap();
+    assert_eq!((lost.len(), lost[0].level), (1, 2));
+    let file = runs::path(logs.path(), lost[0].id);
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let history = History::open(logs.path()).unwrap();
+    assert_eq!(seqs(&history, "a", Window::default(), 20), (501..=520).collect::<Vec<_>>());
+    let far = history.read("b \"quoted\"", Window::default(), 20);
+    assert!(matches!(far, Err(ReadError::Index(IndexError::Remaking))), "{far:?}");
+    assert_eq!(seqs(&history, "b \"quoted\"", with(Some(31), None, None), 20), (11..=30).collect::<Vec<_>>());
+
+    assert_eq!(crate::index::remake::lost(logs.path(), &lost), lost);
+    let found = crate::index::remake::remake(logs.path(), &reader, &lost[0], &mut || false).unwrap().unwrap();
+    let store = crate::index::store::Store::open(logs.path()).unwrap().unwrap();
+    for is_new in [true, false] {
+        store.begin().unwrap();
+        // Told twice, it is out of date, unless it has become the very same.
+        let same = reader.runs().unwrap() == lost;
+        assert_eq!(store.put_found(&found).unwrap(), is_new || same);
+        store.commit().unwrap();
+    }
+    let made = reader.runs().unwrap();
+    assert_eq!((made.len(), made[0].level, made[0].messages), (1, 2, 512));
+    assert_eq!(std::fs::read(runs::path(logs.path(), made[0].id)).unwrap(), whole);
+    assert_eq!(seqs(&history, "b \"quoted\"", Window::default(), 20), (11..=30).collect::<Vec<_>>());
+    assert!(crate::index::remake::lost(logs.path(), &made).is_empty());
 }

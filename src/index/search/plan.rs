@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Query;
-use crate::index::places::Indexed;
+use crate::index::indexed::Indexed;
 use crate::index::sealed::SealedFile;
 use crate::index::{ReadError, Reader};
 use crate::journal::JournalError;
@@ -231,19 +231,24 @@ impl Plan {
             return Ok(true);
         }
         let mut shares: HashMap<u64, Share> = HashMap::new();
+        let mut unknown = Vec::new();
         if oldest.first_seq < self.before {
             let below = self.before.min(newest.last_seq + 1);
-            self.indexed.count(&self.rooms, oldest.first_seq, below, &mut |room, segment, count| {
-                let share = shares.entry(segment).or_default();
-                share.messages += count;
-                if share.rooms.last() != Some(&room) {
-                    share.rooms.push(room);
-                }
-            })?;
+            unknown =
+                self.indexed.count(&self.rooms, oldest.first_seq, below, &mut |room, segment, count| {
+                    let share = shares.entry(segment).or_default();
+                    share.messages += count;
+                    if share.rooms.last() != Some(&room) {
+                        share.rooms.push(room);
+                    }
+                });
             self.work += self.rooms.len() as u64 * ASK_COST;
         }
-        let counted = |file: &SealedFile| (*file, Some(shares.remove(&file.number).unwrap_or_default()));
-        self.window = files.iter().filter(in_range).map(counted).collect();
+        let mut counted = |file: &SealedFile| {
+            let is_known = !unknown.iter().any(|(first, last)| (*first..=*last).contains(&file.number));
+            (*file, is_known.then(|| shares.remove(&file.number).unwrap_or_default()))
+        };
+        self.window = files.iter().filter(in_range).map(&mut counted).collect();
         Ok(true)
     }
 }
