@@ -13,6 +13,7 @@ use super::{IndexError, ReadError, Reader, runs};
 use crate::journal::places::Located;
 use crate::journal::read::{self, Window};
 use crate::journal::tail::Tail;
+use crate::journal::walk::UNKNOWN_ROOM;
 
 /// What one process needs to answer history.
 pub struct History {
@@ -31,6 +32,17 @@ struct Asked<'a> {
     upto: u64,
     /// What the index has.
     indexed: Indexed,
+    /// Numbers of messages that are not there any more, of those looked at.
+    missing: Vec<u64>,
+}
+
+/// A room's messages.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Ascending: of each its number and the fields that clients see.
+    pub messages: VecDeque<(u64, String)>,
+    /// Numbers of messages that were there once, among and between those.
+    pub missing: Vec<u64>,
 }
 
 impl History {
@@ -45,19 +57,53 @@ impl History {
 
     /// The messages of a room in a window, ascending by `seq`: of each the fields that clients see,
     /// as a JSON object without its braces. With `after` or `since_ms` given, the first `limit`; else
-    /// the newest. `before` must keep out what is not published yet.
+    /// the newest. `before` must keep out what is not published yet. Damaged messages are left out.
     ///
     /// # Errors
-    /// The index or a file can't be read, or a message of the answer is damaged.
+    /// The index or a file can't be read.
     pub fn read(&self, room_id: &str, window: Window, limit: usize) -> Result<Vec<String>, ReadError> {
+        let read = self.look(room_id, window, limit)?;
+        Ok(read.messages.into_iter().map(|(_, fields)| fields).collect())
+    }
+
+    /// As [`History::read`]; says as well what should have been there.
+    pub(super) fn look(&self, room_id: &str, window: Window, limit: usize) -> Result<Read, ReadError> {
         let upto = window.before.map_or(u64::MAX, |before| before.saturating_sub(1));
         if limit == 0 || upto == 0 {
-            return Ok(Vec::new());
+            return Ok(Read::default());
         }
+        let mut asked = self.ask(room_id, window, limit, upto)?;
+        let messages = match window.after.is_some() || window.since_ms.is_some() {
+            true => asked.first()?.into(),
+            false => asked.newest()?,
+        };
+        Ok(Read { messages, missing: asked.missing })
+    }
+
+    /// Numbers, up to `most`, of messages in a window of which nobody knows the room, ascending. Some may be
+    /// there after all.
+    pub(super) fn unknown(&self, after: u64, upto: u64, most: usize) -> Result<Vec<u64>, ReadError> {
+        let window = Window { after: Some(after), before: Some(upto.saturating_add(1)), since_ms: None };
+        let asked = self.ask(UNKNOWN_ROOM, window, most, upto)?;
+        let below = upto.saturating_add(1).min(asked.indexed.last_seq + 1);
+        let room = runs::room_key(UNKNOWN_ROOM);
+        let mut places = asked.indexed.places_from(room, after.saturating_add(1), below, most)?;
+        for file in asked.tail_files()? {
+            places.extend(asked.tail_places(file)?);
+        }
+        Ok(places.into_iter().map(|located| located.place.seq).take(most).collect())
+    }
+
+    fn ask<'a>(
+        &'a self,
+        room_id: &'a str,
+        window: Window,
+        limit: usize,
+        upto: u64,
+    ) -> Result<Asked<'a>, ReadError> {
         // Before the tail is looked at: what enters the index meanwhile is still in the tail.
         let indexed = self.reader.indexed()?;
-        let asked = Asked { history: self, room_id, window, limit, upto, indexed };
-        if window.after.is_some() || window.since_ms.is_some() { asked.first() } else { asked.newest() }
+        Ok(Asked { history: self, room_id, window, limit, upto, indexed, missing: Vec::new() })
     }
 }
 
@@ -69,11 +115,11 @@ impl History {
 }
 
 impl Asked<'_> {
-    fn newest(&self) -> Result<Vec<String>, ReadError> {
+    fn newest(&mut self) -> Result<VecDeque<(u64, String)>, ReadError> {
         let mut found = VecDeque::new();
         for file in self.tail_files()?.into_iter().rev() {
             if found.len() == self.limit {
-                return Ok(found.into());
+                return Ok(found);
             }
             let mut places = self.tail_places(file)?;
             while found.len() < self.limit && !places.is_empty() {
@@ -92,16 +138,21 @@ impl Asked<'_> {
             below = first.place.seq;
             self.push_front(&batch, &mut found)?;
         }
-        Ok(found.into())
+        Ok(found)
     }
 
-    fn push_front(&self, batch: &[Located], found: &mut VecDeque<String>) -> Result<(), ReadError> {
+    fn push_front(
+        &mut self,
+        batch: &[Located],
+        found: &mut VecDeque<(u64, String)>,
+    ) -> Result<(), ReadError> {
         let read = read::read_places(&self.history.data_dir, self.room_id, self.window, batch)?;
-        read.into_iter().rev().for_each(|(_, fields)| found.push_front(fields));
+        self.missing.extend(read.missing);
+        read.messages.into_iter().rev().for_each(|message| found.push_front(message));
         Ok(())
     }
 
-    fn first(&self) -> Result<Vec<String>, ReadError> {
+    fn first(&mut self) -> Result<Vec<(u64, String)>, ReadError> {
         let mut found = Vec::new();
         self.first_indexed(&mut found)?;
         if found.len() == self.limit {
@@ -122,7 +173,7 @@ impl Asked<'_> {
         Ok(found)
     }
 
-    fn first_indexed(&self, found: &mut Vec<String>) -> Result<(), ReadError> {
+    fn first_indexed(&mut self, found: &mut Vec<(u64, String)>) -> Result<(), ReadError> {
         let mut from = self.window.after.map_or(0, |after| after.saturating_add(1));
         let below = self.upto.saturating_add(1).min(self.indexed.last_seq + 1);
         if let Some(since_ms) = self.window.since_ms {
@@ -143,9 +194,10 @@ impl Asked<'_> {
         Ok(())
     }
 
-    fn push(&self, batch: &[Located], found: &mut Vec<String>) -> Result<(), ReadError> {
+    fn push(&mut self, batch: &[Located], found: &mut Vec<(u64, String)>) -> Result<(), ReadError> {
         let read = read::read_places(&self.history.data_dir, self.room_id, self.window, batch)?;
-        found.extend(read.into_iter().map(|(_, fields)| fields));
+        self.missing.extend(read.missing);
+        found.extend(read.messages);
         Ok(())
     }
 

@@ -174,6 +174,32 @@ impl Reader {
         })
     }
 
+    /// Behind one message and up to another: stretches of messages in which the index may lack some, since files
+    /// of the index's were gone or could not be read. First and last number of each, ascending.
+    pub(super) fn not_known(&self, after: u64, upto: u64) -> Result<Vec<(u64, u64)>, IndexError> {
+        self.ask(|index| {
+            let sql = "SELECT first_seq, last_seq, whole FROM segments
+                       WHERE last_seq >= ?1 ORDER BY number";
+            let mut statement = index.prepare_cached(sql)?;
+            let mut rows = statement.query([after])?;
+            let (mut stretches, mut behind) = (Vec::new(), after.saturating_add(1));
+            while let Some(row) = rows.next()? {
+                let (first, last, whole): (u64, u64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let from = if whole { first } else { last.saturating_add(1) };
+                let begin = behind;
+                let end = from.saturating_sub(1).min(upto);
+                if begin <= end {
+                    stretches.push((begin, end));
+                }
+                behind = behind.max(last.saturating_add(1));
+                if last >= upto {
+                    break;
+                }
+            }
+            Ok(stretches)
+        })
+    }
+
     /// The newest file that is in the index and all runs, oldest first, at one moment.
     pub(super) fn last_file_and_runs(&self) -> Result<(Option<SealedFile>, Vec<Run>), IndexError> {
         self.ask(|index| {

@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use self::plan::{Plan, Unit};
 use super::{ReadError, Reader, runs};
 use crate::chat::UserId;
-use crate::journal::JournalError;
 use crate::journal::read::PlaceReader;
 use crate::journal::record::{self, Message};
 use crate::journal::search::{self, Candidate, Needle};
 use crate::journal::segment::Segment;
+use crate::journal::{JournalError, damage};
 
 /// Bytes of messages in one page; a page ends with the message that reaches it.
 const PAGE_BYTES: usize = 4 << 20;
@@ -234,43 +234,46 @@ impl Search {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Part::default()),
             other => other.map_err(JournalError::io(&path))?,
         };
-        let (mut part, mut bad) = (Part::default(), None);
+        let mut part = Part::default();
         let mut hit = |candidate: Candidate<'_>| {
-            if let Err(what) = self.candidate(&candidate, sealed, rooms, &mut part) {
-                bad.get_or_insert((candidate.start, what));
+            if !self.candidate(&candidate, sealed, rooms, &mut part) {
+                damage::say(&path, candidate.start);
             }
         };
         let searched = search::scan(&file, range.start, range.end, &self.query.needle, &self.stop, &mut hit)
             .map_err(JournalError::io(&path))?;
-        if let Some((byte, what)) = bad {
-            return Err(JournalError::Damaged { path, line: 0, byte, what }.into());
-        }
         let first_found = part.messages.front().map(|(seq, _)| *seq);
         part.low = searched.first_seq.into_iter().chain(first_found).min();
         Ok(part)
     }
 
-    /// An error: the line is needed and damaged.
+    /// False: the line is damaged, or begins with damage.
     fn candidate(
         &self,
         candidate: &Candidate<'_>,
         sealed: bool,
         rooms: &HashSet<String>,
         part: &mut Part,
-    ) -> Result<(), String> {
+    ) -> bool {
         let line = candidate.line;
         // Cheap questions first. What is not published may be of any shape.
         match record::leading_number(line) {
-            Some(seq) if seq >= self.query.before => return Ok(()),
-            None if !sealed => return Ok(()),
+            Some(seq) if seq >= self.query.before => return true,
+            None if !sealed => return true,
             _ => {}
         }
+        let Some((begin, _)) = record::find_good(line) else {
+            return false;
+        };
+        let line = &line[begin..];
         if record::room_of(line).is_some_and(|room_id| !rooms.contains(&*room_id)) {
-            return Ok(());
+            return begin == 0;
         }
-        let message = record::decode_message(line).map_err(|error| error.to_string())?;
-        self.take_up(line, &message, candidate.certain, rooms, part);
-        Ok(())
+        let Ok(message) = record::decode_message(line) else {
+            return false;
+        };
+        self.take_up(line, &message, candidate.certain && begin == 0, rooms, part);
+        begin == 0
     }
 
     fn take_up(

@@ -46,14 +46,19 @@ pub fn places(
         files.reverse();
     }
     let mut found = Vec::new();
-    for (at, segment) in files.iter().enumerate() {
+    let mut read = 0;
+    for segment in &files {
         if found.len() >= most {
             break;
         }
-        if at == FILES {
+        let Some(file) = begun_before(segment, within.end)? else {
+            continue;
+        };
+        if read == FILES {
             return Err(IndexError::Remaking.into());
         }
-        let mut of_file = in_file(segment, room, within)?;
+        read += 1;
+        let mut of_file = in_file(segment, file, room, within)?;
         if order == Order::NewestFirst {
             of_file.reverse();
         }
@@ -63,25 +68,32 @@ pub fn places(
     Ok(found)
 }
 
-/// The files of a run that may have messages in a range, oldest first.
+/// The files of a run that may have messages from a range's beginning on, oldest first.
 fn files(data_dir: &Path, run: &Run, within: &Range<u64>) -> Result<Vec<Segment>, JournalError> {
     let mut listed = segment::list(data_dir)?;
     listed.retain(|segment| (run.first_segment..=run.last_segment).contains(&segment.number));
-    let mut files = segment::since(listed, within.start.saturating_sub(1))?;
-    // The one that would hold the first message behind the range is the last to be read.
-    let behind = segment::since(files.clone(), within.end.saturating_sub(1))?;
-    let last = behind.first().map_or(u64::MAX, |segment| segment.number);
-    files.retain(|segment| segment.number <= last);
-    Ok(files)
+    segment::since(listed, within.start.saturating_sub(1))
+}
+
+/// The file; `None`: it is gone, or begins with message `end` or a later one.
+fn begun_before(segment: &Segment, end: u64) -> Result<Option<File>, JournalError> {
+    let path = &segment.path;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(JournalError::io(path))?,
+    };
+    let first = segment::first_checked(&file).map_err(JournalError::io(path))?;
+    Ok(first.is_none_or(|first| first < end).then_some(file))
 }
 
 /// All places of a room's messages of a range in one file, ascending.
-fn in_file(segment: &Segment, room: u64, within: &Range<u64>) -> Result<Vec<Located>, JournalError> {
+fn in_file(
+    segment: &Segment,
+    file: File,
+    room: u64,
+    within: &Range<u64>,
+) -> Result<Vec<Located>, JournalError> {
     let path = &segment.path;
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(JournalError::io(path))?,
-    };
     let end = file.metadata().map_err(JournalError::io(path))?.len();
     let before = within.start.saturating_sub(1);
     let byte = segment::find_after(&file, end, before).map_err(JournalError::io(path))?;

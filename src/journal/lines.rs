@@ -40,6 +40,8 @@ pub struct Lines<F> {
     /// Bytes of the buffer known to hold no further line feed, from its beginning.
     searched: usize,
     ended: bool,
+    /// The line answered last.
+    last: (usize, usize),
     /// Byte of the file to stop at.
     limit: u64,
 }
@@ -53,7 +55,7 @@ impl<F: Borrow<File>> Lines<F> {
     /// The lines from byte `start` on up to byte `limit`, where one ends.
     pub fn up_to(file: F, start: u64, limit: u64) -> Lines<F> {
         let (buffer, filled) = (Vec::new(), 0);
-        Lines { file, buffer, filled, base: start, used: 0, searched: 0, ended: false, limit }
+        Lines { file, buffer, filled, base: start, used: 0, searched: 0, ended: false, last: (0, 0), limit }
     }
 
     /// The next line; `None` at the end of the file.
@@ -89,6 +91,16 @@ impl<F: Borrow<File>> Lines<F> {
         Ok(self.used < self.filled)
     }
 
+    /// The bytes of the line answered last, as long as nothing else was asked since.
+    pub fn last_line(&self) -> &[u8] {
+        &self.buffer[self.last.0..self.last.1]
+    }
+
+    /// Has the line answered last answered once more; nothing else was asked since.
+    pub fn put_back(&mut self) {
+        (self.used, self.searched) = (self.last.0, self.last.0);
+    }
+
     /// The file.
     pub fn file(&self) -> &File {
         self.file.borrow()
@@ -97,6 +109,7 @@ impl<F: Borrow<File>> Lines<F> {
     fn take(&mut self, end: usize, next: usize, finished: bool) -> Line<'_> {
         let from = std::mem::replace(&mut self.used, next);
         self.searched = next;
+        self.last = (from, end);
         Line {
             start: self.base + from as u64,
             end: self.base + next as u64,

@@ -1,19 +1,18 @@
 //! Reads single messages from where they stand, while the writer appends.
 //!
 //! What is read is checked before it is believed: the sum, the number, the room, the window. So a
-//! place that is out of date costs a read and never a wrong answer, and damage fails only those who
-//! need the damaged line.
+//! place that is out of date costs a read and never a wrong answer. What is damaged is said to the log and left out.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::JournalError;
 use super::lines::LINE_BYTES;
 use super::places::{Located, Place};
 use super::record::{self, Message};
 use super::segment::Segment;
+use super::{JournalError, damage};
 
 /// Bytes read for a line that stands alone; most are shorter.
 const ALONE_BYTES: usize = 2 << 10;
@@ -43,31 +42,42 @@ impl Window {
     }
 }
 
-/// Reads the messages at places, which must ascend, and keeps those of a room and a window: of each
-/// its number and the fields that clients see, as a JSON object without its braces.
+/// What stands at places.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Of each message its number and the fields that clients see, as a JSON object without its braces.
+    pub messages: Vec<(u64, String)>,
+    /// Numbers of those that are not there any more: damaged, or gone with their file.
+    pub missing: Vec<u64>,
+}
+
+/// Reads the messages at places, which must ascend, and keeps those of a room and a window.
 ///
 /// # Errors
-/// A file can't be read, or what stands there is damaged. A file that is not there any more has no
-/// messages.
+/// A file is there and can't be read.
 pub fn read_places(
     data_dir: &Path,
     room_id: &str,
     window: Window,
     places: &[Located],
-) -> Result<Vec<(u64, String)>, JournalError> {
-    let mut found = Vec::with_capacity(places.len());
+) -> Result<Found, JournalError> {
+    let mut found = Found { messages: Vec::with_capacity(places.len()), missing: Vec::new() };
     for of_file in places.chunk_by(|a, b| a.segment == b.segment) {
         let Some(mut reader) = PlaceReader::open(Segment::at(data_dir, of_file[0].segment).path)? else {
+            found.missing.extend(of_file.iter().map(|located| located.place.seq));
             continue;
         };
         for (at, located) in of_file.iter().enumerate() {
             let next = of_file.get(at + 1).map(|next| next.place.byte);
-            if let Some((line, message)) = reader.message_at(located.place, next)?
-                && message.room_id == room_id
+            let Some((line, message)) = reader.message_at(located.place, next)? else {
+                found.missing.push(located.place.seq);
+                continue;
+            };
+            if message.room_id == room_id
                 && window.holds(&message)
                 && let Some(fields) = record::client_fields(line)
             {
-                found.push((message.seq, fields.to_owned()));
+                found.messages.push((message.seq, fields.to_owned()));
             }
         }
     }
@@ -96,11 +106,11 @@ impl PlaceReader {
         }
     }
 
-    /// The message at a place, with its line. `None`: a good one of another number stands there, so
-    /// the place is of another file that was there before. `next` is where reading will go on.
+    /// The message at a place, with its line. `None`: none is, which is said to the log, or a good one of
+    /// another number, so the place is of another file that was there before. `next` is where reading will go on.
     ///
     /// # Errors
-    /// The file can't be read, or what stands there is no message.
+    /// The file can't be read.
     pub fn message_at(
         &mut self,
         place: Place,
@@ -111,9 +121,9 @@ impl PlaceReader {
         match record::decode_message(line) {
             Ok(message) if message.seq == place.seq => Ok(Some((line, message))),
             Ok(_) => Ok(None),
-            Err(error) => {
-                let what = error.to_string();
-                Err(JournalError::Damaged { path: self.path.clone(), line: 0, byte: place.byte, what })
+            Err(_) => {
+                damage::say(&self.path, place.byte);
+                Ok(None)
             }
         }
     }

@@ -155,7 +155,7 @@ pub fn scan(
         && let Some((base, block)) = blocks.next_block()?
     {
         if searched.first_seq.is_none() {
-            searched.first_seq = record::leading_number(block);
+            searched.first_seq = first_good(block);
         }
         searched.bytes += block.len() as u64;
         candidates(needle, block, &mut lines);
@@ -167,6 +167,12 @@ pub fn scan(
         searched.first_seq = None;
     }
     Ok(searched)
+}
+
+/// The number of the first good message of a block.
+fn first_good(block: &[u8]) -> Option<u64> {
+    let mut lines = block.split(|byte| *byte == b'\n');
+    lines.find_map(|line| record::find_good(line).map(|(_, number)| number))
 }
 
 /// The lines of a block in which the text may stand in the content: beginning, end, whether it is

@@ -77,6 +77,16 @@ pub fn first_number(file: &File) -> io::Result<Option<u64>> {
     Ok(line.filter(|line| line.finished).and_then(|line| record::leading_number(line.bytes)))
 }
 
+/// As [`first_number`]; `None` also if the line is not what was written.
+///
+/// # Errors
+/// The file can't be read.
+pub fn first_checked(file: &File) -> io::Result<Option<u64>> {
+    let mut lines = Lines::new(file, 0);
+    let line = lines.next_line()?.filter(|line| line.finished && record::check(line.bytes).is_ok());
+    Ok(line.and_then(|line| record::leading_number(line.bytes)))
+}
+
 /// Where the first record with a number above `number` begins, among the whole lines before byte
 /// `end`; that end, if there is none. A line that has no number counts as one with a higher number,
 /// so that the reader comes upon it and says so.
@@ -119,8 +129,8 @@ fn line_start(file: &File, low: u64, at: u64) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The files that may hold messages after `seq`, oldest first. Where one can't be read there may be more of
-/// them than needed: whoever reads it comes upon that.
+/// The files that may hold messages after `seq`, oldest first. Where one can't be read, or begins with damage,
+/// there may be more of them than needed: whoever reads it comes upon that.
 ///
 /// # Errors
 /// None at present.
@@ -130,22 +140,24 @@ pub fn since(mut segments: Vec<Segment>, seq: u64) -> Result<Vec<Segment>, Journ
     let (mut low, mut high) = (0, segments.len());
     while low < high {
         let middle = usize::midpoint(low, high);
-        let path = &segments[middle].path;
-        let first = match File::open(path) {
-            // Deleted since the directory was listed, and with it all that are older.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
-            other => other.and_then(|file| first_number(&file)).ok().flatten(),
-        };
+        // Past those that can't tell.
+        let first = (middle..high).find_map(|at| Some((at, first_of(&segments[at])?)));
         match first {
-            Some(first) if first <= seq.saturating_add(1) => {
-                keep = middle;
-                low = middle + 1;
-            }
+            Some((at, first)) if first <= seq.saturating_add(1) => (keep, low) = (at, at + 1),
             _ => high = middle,
         }
     }
     segments.drain(..keep);
     Ok(segments)
+}
+
+/// The number a file begins with; `None`: it can't be read, or begins with damage.
+fn first_of(segment: &Segment) -> Option<u64> {
+    match File::open(&segment.path) {
+        // Deleted since the directory was listed, and with it all that are older.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+        other => other.and_then(|file| first_checked(&file)).ok().flatten(),
+    }
 }
 
 #[cfg(test)]

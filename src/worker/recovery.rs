@@ -7,6 +7,7 @@
 //! thread, in pieces, the next when it has taken the last. Then it gets what was held, and is live. So
 //! it hears the answer to CONNECT, what it missed, what is new: in `seq` order, each once.
 //!
+//! Messages that are damaged or gone are named by a `gap` where they belong, and do not end the session.
 //! Who missed more than `socketio.recovery_messages`, or was away for longer than the index remembers,
 //! is told of the `gap` and begins anew.
 
@@ -121,8 +122,7 @@ fn connected(core: &mut Core, key: Key, owner: Owner, session: Option<Session>, 
     let mut frames = Vec::new();
     answer(&core.seals, session.as_ref(), &mut frames);
     if let Some(gap) = gap {
-        let argument = serde_json::json!({"from": gap.after + 1, "to": gap.upto});
-        events::event("gap", &argument, &mut frames);
+        self::gap(gap.after + 1, gap.upto, &mut frames);
     }
     live(core, key, session, frames);
 }
@@ -268,18 +268,32 @@ fn take_in(core: &mut Core, key: Key, found: Result<Found, String>) {
     core.counters.deliveries += count;
 }
 
-/// Appends the frames of what was missed.
+/// Appends the frames of what was missed, in order.
 fn write_missed(seals: &Seals, offsets: bool, piece: &Piece, out: &mut Vec<u8>) {
     let (mut plain, mut offset) = (Vec::new(), Vec::new());
-    for (seq, fields) in &piece.messages {
+    let mut put = |seq: u64, write: &dyn Fn(&mut Vec<u8>)| {
         if !offsets {
-            events::message(fields, out);
-            continue;
+            return write(out);
         }
         plain.clear();
         offset.clear();
-        events::message(fields, &mut plain);
-        seals.offset(*seq, &mut offset);
+        write(&mut plain);
+        seals.offset(seq, &mut offset);
         events::with_argument(&plain, &offset, out);
+    };
+    let mut holes = piece.holes.iter().peekable();
+    for (seq, fields) in &piece.messages {
+        while let Some(&(from, to)) = holes.next_if(|(from, _)| from < seq) {
+            put(to, &|out| gap(from, to, out));
+        }
+        put(*seq, &|out| events::message(fields, out));
     }
+    for &(from, to) in holes {
+        put(to, &|out| gap(from, to, out));
+    }
+}
+
+/// Appends the event that tells of messages that will not come.
+fn gap(from: u64, to: u64, out: &mut Vec<u8>) {
+    events::event("gap", &serde_json::json!({"from": from, "to": to}), out);
 }

@@ -21,11 +21,20 @@ impl Socket {
 
     /// Connects as that user, or answers how that was refused.
     pub fn try_connect(server: &Server, user: &User) -> Result<Socket, String> {
+        Socket::enter(server, &json!({"token": user.token}))
+    }
+
+    /// Connects as that user, who has heard up to message `since`.
+    pub fn returning(server: &Server, user: &User, since: u64) -> Socket {
+        Socket::enter(server, &json!({"token": user.token, "since": since})).unwrap()
+    }
+
+    fn enter(server: &Server, payload: &Value) -> Result<Socket, String> {
         let url = format!("ws://127.0.0.1:{}/socket.io/?EIO=4&transport=websocket", server.port);
         let (stream, _) = tungstenite::client(url, server.connect()).unwrap();
         let mut socket = Socket(stream);
         assert!(socket.next().starts_with("0{"));
-        socket.send(&format!("40{}", json!({"token": user.token})));
+        socket.send(&format!("40{payload}"));
         let answer = socket.next();
         if answer.starts_with("40{") { Ok(socket) } else { Err(answer) }
     }

@@ -62,6 +62,9 @@ fn story(rooms: &[usize], mut changes: Vec<Change>, known: u64, files: u64) -> S
     Story { logs, stays, rev }
 }
 
+/// Messages, and what was missing.
+type Told = (Vec<u64>, Vec<(u64, u64)>);
+
 type Finder = fn(Log<'_>, &Absence, u64) -> Result<Option<(Piece, Missed)>, ReadError>;
 
 impl Story {
@@ -73,24 +76,73 @@ impl Story {
         (after + 1..=upto).filter(|seq| due(*seq)).collect()
     }
 
-    /// All pieces; `None`: too much.
+    /// All messages of all pieces; `None`: too much.
     fn find(&self, finder: Finder, after: u64, upto: u64, most: u64) -> Option<Vec<u64>> {
+        let (all, holes) = self.find_all(finder, after, upto, most)?;
+        assert_eq!(holes, []);
+        Some(all)
+    }
+
+    /// All pieces, and what was missing.
+    fn find_all(&self, finder: Finder, after: u64, upto: u64, most: u64) -> Option<Told> {
         let history = History::open(self.logs.path()).unwrap();
         let log = Log { data_dir: self.logs.path(), history: &history };
         let mut absence = Absence { user: USER, after, upto, rev: self.rev };
         let (mut piece, missed) = finder(log, &absence, most).unwrap()?;
-        let mut all = Vec::new();
+        let (mut all, mut holes) = (Vec::new(), Vec::new());
         loop {
+            holes.append(&mut piece.holes);
             for (number, fields) in &piece.messages {
                 assert_eq!(seq(fields), *number);
                 all.push(*number);
             }
             assert!(piece.upto > absence.after || piece.upto == upto);
             if piece.upto == upto {
-                return Some(all);
+                return Some((all, holes));
             }
             absence.after = piece.upto;
             piece = missed.read(log, &absence).unwrap();
+        }
+    }
+}
+
+/// Changes bytes of messages, each in the middle of its line.
+fn damage(logs: &Logs, seqs: &[u64]) {
+    for seq in seqs {
+        let number = (seq - 1) / PER_FILE as u64 + 1;
+        let path = crate::journal::segment::Segment::at(logs.path(), number).path;
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = memchr::memmem::find(&bytes, format!("{{\"seq\":{seq},").as_bytes()).unwrap();
+        bytes[at + 30] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_is_damaged_is_a_hole_however_it_was_found() {
+    let rooms: Vec<usize> = (0..100).map(|at| at % 4).collect();
+    let bad = [1, 30, 41, 42, 60, 61, 90, 100];
+    let expected = vec![(30, 30), (41, 42), (60, 61), (90, 90), (100, 100)];
+    for (indexed, late) in [(0, false), (2, false), (5, false), (2, true), (5, true)] {
+        let story =
+            story(&rooms, (0..4).map(|room| (0, room)).collect(), 100, if late { indexed } else { 0 });
+        damage(&story.logs, &bad);
+        story.logs.index(indexed);
+        for finder in [short as Finder, long as Finder] {
+            let (found, holes) = story.find_all(finder, 10, 100, 99).unwrap();
+            assert_eq!(found, (11..=100).filter(|seq| !bad.contains(seq)).collect::<Vec<u64>>());
+            assert_eq!(holes, expected, "{indexed} {late}");
+            // Files that are gone, the one that is written to last excepted.
+            let number = 2;
+            let path = crate::journal::segment::Segment::at(story.logs.path(), number).path;
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            if indexed > 1 {
+                let (found, holes) = story.find_all(finder, 25, 80, 99).unwrap();
+                assert_eq!(found, (43..=80).filter(|seq| !bad.contains(seq)).collect::<Vec<u64>>());
+                assert_eq!(holes, [(26, 42), (60, 61)], "{indexed} {late}");
+            }
+            std::fs::write(path, bytes).unwrap();
         }
     }
 }

@@ -70,6 +70,14 @@ pub fn check(line: &[u8]) -> Result<(), BadRecord> {
     }
 }
 
+/// The number of the good record in a line, and where it begins: at 0, or behind what is left of another
+/// one that has lost its line feed.
+pub fn find_good(line: &[u8]) -> Option<(usize, u64)> {
+    let good = |line: &[u8]| check(line).ok().and_then(|()| leading_number(line));
+    let behind = || last_inside(line).and_then(|inside| Some((line.len() - inside.len(), good(inside)?)));
+    good(line).map(|number| (0, number)).or_else(behind)
+}
+
 /// The sum a line carries, unchecked; 0 if it carries none.
 pub fn sum(line: &[u8]) -> u32 {
     let digits = line.len().checked_sub(10).and_then(|at| std::str::from_utf8(&line[at..at + 8]).ok());
