@@ -19,6 +19,7 @@ pub struct Acts {
     streams: Vec<Stream>,
     threads: u64,
     start_ns: Option<u64>,
+    end_ns: u64,
 }
 
 struct Stream {
@@ -38,12 +39,22 @@ impl Acts {
             schedule: plan.schedule.scaled(share / 100.0),
             next: u64::from(thread),
         });
-        Acts { streams: streams.collect(), threads: u64::from(plan.threads), start_ns: None }
+        Acts {
+            streams: streams.collect(),
+            threads: u64::from(plan.threads),
+            start_ns: None,
+            end_ns: u64::MAX,
+        }
     }
 
     /// The load starts.
     pub fn begin(&mut self, start_ns: u64) {
         self.start_ns = Some(start_ns);
+    }
+
+    /// The load ends early: nothing is due from `cut_ns` on.
+    pub fn cut(&mut self, cut_ns: u64) {
+        self.end_ns = cut_ns;
     }
 
     /// When the next is due; `None`: none will be.
@@ -65,7 +76,7 @@ impl Acts {
         let due = |(place, stream): (usize, &Stream)| {
             Some((start_ns + stream.schedule.due_ns(stream.next)?, place))
         };
-        self.streams.iter().enumerate().filter_map(due).min()
+        self.streams.iter().enumerate().filter_map(due).min().filter(|(due, _)| *due < self.end_ns)
     }
 }
 
@@ -95,5 +106,13 @@ mod tests {
         typing.sort_unstable();
         assert_eq!(typing, (0..190).collect::<Vec<_>>()); // 950 messages, 20 typing a hundred
         assert_eq!(history.len(), 10);
+        let mut acts = Acts::new(&plan, 0);
+        acts.begin(1000);
+        acts.cut(1001);
+        assert!(
+            acts.take_due(u64::MAX).is_some_and(|(_, _, due)| due == 1000) || acts.next_due_ns().is_none()
+        );
+        while acts.take_due(u64::MAX).is_some() {}
+        assert_eq!(acts.next_due_ns(), None);
     }
 }

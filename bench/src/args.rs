@@ -2,7 +2,7 @@
 //! nothing behind this module meets a malformed one.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -22,6 +22,9 @@ pub const RATE_MAX: f64 = 1e6;
 
 /// Connections begun per second where nothing else is said.
 pub const CONNECT_RATE: f64 = 2000.0;
+
+/// The server where none is named.
+pub const TARGET: &str = "127.0.0.1:4000";
 
 /// Arguments of `minitalk bench`; other commands embed it.
 #[derive(Args, Clone, Debug)]
@@ -93,6 +96,12 @@ pub enum Scenario {
         #[arg(long, default_value_t = 4, value_parser = positive)]
         inflight: u32,
     },
+    /// Say in one screen what of a server works, and what to do about what does not
+    ConnectionTest {
+        /// Server, as HOST:PORT or http://HOST:PORT
+        #[arg(long, default_value = TARGET)]
+        target: String,
+    },
     /// Make one report of those of several machines
     Merge(MergeArgs),
 }
@@ -101,7 +110,7 @@ pub enum Scenario {
 #[derive(Args, Clone, Debug)]
 pub struct Server {
     /// Server, as HOST:PORT or http://HOST:PORT
-    #[arg(long, default_value = "127.0.0.1:4000", value_parser = target)]
+    #[arg(long, default_value = TARGET, value_parser = target)]
     pub target: SocketAddr,
     /// Server processes whose CPU time and memory are reported, with their children
     #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
@@ -114,9 +123,19 @@ pub struct Output {
     /// Write the full report as JSON; `-` is stdout (the summary then goes to stderr)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the report as one HTML file with charts
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Exit with 1 when this holds, such as 'p99>200ms', 'lost>0' or 'errors>0.1%'; may be given again
     #[arg(long, value_name = "CONDITION", value_parser = FailIf::parse)]
     pub fail_if: Vec<FailIf>,
+}
+
+impl Output {
+    /// Whether standard output is kept for JSON.
+    pub fn json_on_stdout(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
 }
 
 /// What every kind of load needs to know that is not a preset.
@@ -227,7 +246,7 @@ impl Scenario {
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => Some(&common.server),
-            Scenario::Merge(_) => None,
+            Scenario::Merge(_) | Scenario::ConnectionTest { .. } => None,
             Scenario::Custom { preset, .. } => Some(&preset.server),
             Scenario::Quick(preset)
             | Scenario::Medium(preset)
@@ -239,9 +258,10 @@ impl Scenario {
         }
     }
 
-    /// What becomes of the report.
-    pub fn output(&self) -> &Output {
-        match self {
+    /// What becomes of the report, where there will be one.
+    pub fn output(&self) -> Option<&Output> {
+        let output = match self {
+            Scenario::ConnectionTest { .. } => return None,
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => &common.output,
@@ -254,6 +274,26 @@ impl Scenario {
             | Scenario::Mega(preset)
             | Scenario::Ultra(preset)
             | Scenario::Soak(preset) => &preset.output,
+        };
+        Some(output)
+    }
+
+    /// What is typed for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Scenario::Quick(_) => "quick",
+            Scenario::Medium(_) => "medium",
+            Scenario::Strong(_) => "strong",
+            Scenario::Extreme(_) => "extreme",
+            Scenario::Mega(_) => "mega",
+            Scenario::Ultra(_) => "ultra",
+            Scenario::Custom { .. } => "custom",
+            Scenario::Soak(_) => "soak",
+            Scenario::Connect { .. } => "connect",
+            Scenario::Fanout { .. } => "fanout",
+            Scenario::Ingest { .. } => "ingest",
+            Scenario::ConnectionTest { .. } => "connection-test",
+            Scenario::Merge(_) => "merge",
         }
     }
 }
@@ -313,11 +353,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "longer than seven days".into())
 }
 
-fn target(text: &str) -> Result<SocketAddr, String> {
+/// `HOST:PORT` of a target, which may be a URL.
+pub fn host_of(text: &str) -> Result<&str, String> {
     if text.starts_with("https://") {
         return Err("TLS is not spoken here; give the plain HTTP port".into());
     }
-    let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    Ok(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
+}
+
+/// The address of a target.
+pub fn target(text: &str) -> Result<SocketAddr, String> {
+    let host = host_of(text)?;
     let mut addresses = host.to_socket_addrs().map_err(|why| format!("expected HOST:PORT ({why})"))?;
     addresses.next().ok_or_else(|| "the name has no address".into())
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SECOND_NS, ns};
 use crate::disrupt::{self, What};
+use crate::interrupt::Interrupt;
 use crate::live::{Audience, Progress, Step};
 use crate::load::Load;
 use crate::plan::{Pace, Plan};
@@ -53,6 +54,10 @@ pub struct Director<'a, 'scope, 'load> {
     pub audience: &'a mut Audience<'a>,
     /// What is being done, and since when.
     pub step: (Step, u64),
+    /// Who may want it to end early.
+    pub interrupt: Interrupt,
+    /// When that was wished for.
+    pub ended_ns: Option<u64>,
     /// The phases, once the load has begun.
     pub phases: Vec<Phase>,
     /// Storms and kills to come.
@@ -69,8 +74,11 @@ impl Director<'_, '_, '_> {
         let users = u64::from(self.plan.users);
         self.until(|director| {
             let (connected, failed, _) = director.shared.connections();
-            connected + failed >= users
+            connected + failed >= users || director.ended_ns.is_some()
         })?;
+        if self.ended_ns.is_some() {
+            return None;
+        }
         let (connected, failed, _) = self.shared.connections();
         let connecting_ns = self.shared.last_connected_ns().saturating_sub(dialled_ns);
         let holding = self.watched.usage();
@@ -86,6 +94,12 @@ impl Director<'_, '_, '_> {
         let from_ns = start_ns + ns(self.plan.warmup);
         let before = self.sample_at(from_ns)?;
         let after = self.sample_at(from_ns + ns(self.plan.duration))?;
+        let cut_ns = self.ended_ns;
+        if let Some(cut_ns) = cut_ns {
+            self.shared.cut(cut_ns);
+            self.cut_phases(cut_ns);
+        }
+        let measured_ns = cut_ns.map(|cut_ns| cut_ns.saturating_sub(from_ns));
         self.step = (Step::Drain, self.clock.now_ns());
         self.drain()?;
         self.fence()?;
@@ -96,6 +110,8 @@ impl Director<'_, '_, '_> {
             holding,
             before,
             after,
+            measured: measured_ns.map_or(self.plan.duration, Duration::from_nanos),
+            ended_early: cut_ns.map(|cut_ns| Duration::from_nanos(cut_ns.saturating_sub(start_ns))),
             phases: self.phases.clone(),
             disruptions: std::mem::take(&mut self.disruptions),
         })
@@ -110,6 +126,14 @@ impl Director<'_, '_, '_> {
             measured: stretch.measured,
         };
         self.plan.schedule.stretches().map(phase).collect()
+    }
+
+    /// The load ends early: phases end there, and what was to come does not.
+    fn cut_phases(&mut self, cut_ns: u64) {
+        let cut_s = self.track.at_s(cut_ns);
+        self.phases.retain(|phase| phase.from_s < cut_s);
+        self.phases.iter_mut().for_each(|phase| phase.to_s = phase.to_s.min(cut_s));
+        self.ahead.clear();
     }
 
     /// Sets off the storm or kill that is due, if one is.
@@ -137,8 +161,10 @@ impl Director<'_, '_, '_> {
 
     /// CPU and memory at a moment: the server's, if it is watched, and our CPU seconds.
     fn sample_at(&mut self, at_ns: u64) -> Option<(Option<Usage>, f64)> {
-        self.until(|director| director.clock.now_ns() + ns(LOOK) >= at_ns)?;
-        thread::sleep(Duration::from_nanos(at_ns.saturating_sub(self.clock.now_ns())));
+        self.until(|director| director.ended_ns.is_some() || director.clock.now_ns() + ns(LOOK) >= at_ns)?;
+        if self.ended_ns.is_none() {
+            thread::sleep(Duration::from_nanos(at_ns.saturating_sub(self.clock.now_ns())));
+        }
         Some((self.watched.usage(), procs::own_cpu_s()))
     }
 
@@ -175,6 +201,10 @@ impl Director<'_, '_, '_> {
                 return None;
             }
             let now_ns = self.clock.now_ns();
+            let can_end = matches!(self.step.0, Step::Connect | Step::Load);
+            if self.interrupt.came() && can_end && self.ended_ns.is_none() {
+                self.ended_ns = Some(now_ns);
+            }
             self.disrupt(now_ns);
             let progress = self.progress(now_ns);
             let scene = Scene {

@@ -22,6 +22,9 @@
 //! | `stats`, [`hdr`] | what one thread counts and times |
 //! | [`series`], `track`, [`live`], [`watch`], `procs` | the run second by second, the server's own figures, and what can be shown meanwhile |
 //! | [`report`], `sum`, [`merge`], [`fail_if`], `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
+//! | `menu`, `screen`, `interrupt` | choosing on a terminal, the run on it, and ending it early |
+//! | `probe`, `duplex` | the connection test |
+//! | [`page`], `charts`, `chart`, `escape` | the report as one HTML file: its text, which charts it has, how any chart is drawn |
 //!
 //! # What is measured how
 //!
@@ -36,27 +39,35 @@
 
 mod acts;
 pub mod args;
+mod chart;
+mod charts;
 mod clock;
 mod dial;
 mod direct;
 mod disrupt;
+mod duplex;
+mod escape;
 pub mod fail_if;
 mod frame;
 mod greet;
 pub mod hdr;
 mod http;
+mod interrupt;
 mod judge;
 mod ledger;
 pub mod live;
 mod load;
 mod mark;
+mod menu;
 pub mod merge;
 mod packet;
+pub mod page;
 mod plan;
 mod polling;
 mod pool;
 mod preflight;
 pub mod presets;
+mod probe;
 mod procs;
 pub mod report;
 mod rest;
@@ -64,6 +75,7 @@ mod returns;
 mod run;
 pub mod scenario;
 mod schedule;
+mod screen;
 mod searches;
 mod seen;
 pub mod series;
@@ -77,11 +89,16 @@ mod track;
 mod wait;
 pub mod watch;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use rustix::termios::QueueSelector;
+
 pub use args::{BenchArgs, Scenario};
+use menu::{Choice, Menu};
 pub use report::Report;
 pub use run::{Failure, measure};
+use screen::Screen;
 
 /// Exit code of a run that could not be made, or that lost connections under way.
 const EXIT_FAILURE: u8 = 2;
@@ -89,24 +106,74 @@ const EXIT_FAILURE: u8 = 2;
 /// Does what was asked for, tells its outcome, and gives the exit code: 0 correct and no threshold
 /// broken, 1 not so, 2 could not be judged (bad usage, no server, broken connections).
 pub fn run(args: BenchArgs) -> ExitCode {
-    let output = args.scenario.output();
+    ExitCode::from(carry_out(&args))
+}
+
+/// Asks on the terminal what to do until somebody has had enough. Without a terminal nobody is asked:
+/// `None`.
+pub fn ask() -> Option<ExitCode> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return None;
+    }
+    let mut menu = Menu::new(io::stdin().lock(), io::stdout());
+    loop {
+        // What was typed during a run was not meant for the menu. Where that fails it is read as an answer.
+        rustix::termios::tcflush(io::stdin(), QueueSelector::IFlush).ok();
+        match menu.choose() {
+            Ok(Choice::Run(args, line)) => {
+                if menu.tell(&format!("\n{line}\n")).is_ok() {
+                    carry_out(&args);
+                }
+            }
+            Ok(Choice::ConnectionTest(target)) => {
+                test_connection(&target);
+            }
+            Ok(Choice::Exit) => return Some(ExitCode::SUCCESS),
+            Err(why) => {
+                eprintln!("minitalk bench: the terminal is gone: {why}");
+                return Some(ExitCode::from(EXIT_FAILURE));
+            }
+        }
+    }
+}
+
+fn carry_out(args: &BenchArgs) -> u8 {
+    if let Scenario::ConnectionTest { target } = &args.scenario {
+        return test_connection(target);
+    }
+    let output = args.scenario.output().cloned().unwrap_or_default();
     let outcome = match &args.scenario {
         Scenario::Merge(merging) => merged(merging),
-        _ => measure(&args, &mut |_| ()),
+        scenario => {
+            let target =
+                scenario.server().map_or_else(String::new, |server| format!(" on {}", server.target));
+            let mut screen = Screen::new(format!("{}{target}", scenario.name()), &output);
+            measure(args, &mut |now| screen.show(now))
+        }
     };
-    let outcome = outcome
-        .and_then(|report| report.publish(output.json.as_deref()).map(|()| report).map_err(Failure::Output));
+    let outcome = outcome.and_then(|report| {
+        let page = output.html.as_deref().map_or(Ok(()), |path| page::write(&report, path));
+        let published = report.publish(output.json.as_deref());
+        page.and(published).map(|()| report).map_err(Failure::Output)
+    });
     match outcome {
         Ok(report) => {
             if let Some(why) = report.unsound() {
                 eprintln!("minitalk bench: {why}");
             }
-            ExitCode::from(report.exit_code())
+            report.exit_code()
         }
         Err(failure) => {
             eprintln!("minitalk bench: {failure}");
-            ExitCode::from(EXIT_FAILURE)
+            EXIT_FAILURE
         }
+    }
+}
+
+fn test_connection(target: &str) -> u8 {
+    match probe::run(target, &mut io::stdout()) {
+        Ok(true) => 0,
+        Ok(false) | Err(_) => EXIT_FAILURE, // an error here: nobody reads it
     }
 }
 

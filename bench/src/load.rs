@@ -131,6 +131,11 @@ impl<'a> Load<'a> {
         self.skip_to_own();
     }
 
+    /// The load ends early: nothing due from `cut_ns` on is sent or measured.
+    pub fn cut(&mut self, cut_ns: u64) {
+        self.window.end = self.window.end.min(cut_ns);
+    }
+
     /// When the next message is due; `None`: no more will be.
     pub fn next_due_ns(&self) -> Option<u64> {
         let due = match self.plan.pace {

@@ -90,7 +90,7 @@ impl Plan {
     /// Works out the run, or says why it makes no sense.
     pub fn new(args: &Scenario) -> Result<Plan, String> {
         let plan = match args {
-            Scenario::Merge(_) => return Err("merging loads no server".into()),
+            Scenario::Merge(_) | Scenario::ConnectionTest { .. } => return Err("this loads no server".into()),
             Scenario::Connect { .. } | Scenario::Fanout { .. } | Scenario::Ingest { .. } => {
                 Plan::of_kind(args)?
             }

@@ -136,6 +136,13 @@ impl<'a> Pool<'a> {
                 self.load.begin(&self.rows, self.shared.start_ns());
                 self.acts.begin(self.shared.start_ns());
             }
+            if stage < Stage::Drain
+                && next_stage >= Stage::Drain
+                && let Some(cut_ns) = self.shared.cut_ns()
+            {
+                self.load.cut(cut_ns);
+                self.acts.cut(cut_ns);
+            }
             if stage < Stage::Fence && next_stage >= Stage::Fence {
                 self.fence(&mut buffer);
             }

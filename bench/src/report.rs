@@ -68,6 +68,9 @@ pub struct Report {
     pub scenario: String,
     /// The server's address.
     pub target: String,
+    /// Seconds after which the load was ended on request, if it was.
+    #[serde(default)]
+    pub ended_early_s: Option<f64>,
     /// Whether no fault was found.
     pub correct: bool,
     /// The verdict in detail.

@@ -12,6 +12,7 @@ use std::thread::{self, ScopedJoinHandle};
 use crate::args::BenchArgs;
 use crate::clock::Clock;
 use crate::direct::Director;
+use crate::interrupt::Interrupt;
 use crate::judge::judge;
 use crate::live::{Audience, Step};
 use crate::load::Load;
@@ -37,6 +38,8 @@ pub enum Failure {
     Setup(String),
     /// The system failed this program.
     System(io::Error),
+    /// Somebody wanted it to end before there was a load.
+    Interrupted,
     /// The report could not be written.
     Output(io::Error),
 }
@@ -45,13 +48,15 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(why) | Failure::Setup(why) => f.write_str(why),
+            Failure::Interrupted => f.write_str("ended before there was any load"),
             Failure::System(why) => write!(f, "the load tester cannot go on: {why}"),
             Failure::Output(why) => write!(f, "the report cannot be written: {why}"),
         }
     }
 }
 
-/// Makes one measurement and judges it; tells `audience` meanwhile how far it is.
+/// Makes one measurement and judges it; tells `audience` meanwhile how far it is. SIGINT or SIGTERM
+/// during the load ends it early; what was sent is judged all the same.
 pub fn measure(args: &BenchArgs, audience: &mut Audience) -> Result<Report, Failure> {
     let plan = Plan::new(&args.scenario).map_err(Failure::Usage)?;
     let pids = args.scenario.server().map(|server| server.pid.as_slice()).unwrap_or_default();
@@ -98,6 +103,7 @@ fn carry_out<'a>(
     population: &'a Population,
     audience: &mut Audience,
 ) -> Result<Outcome<'a>, Failure> {
+    let interrupt = Interrupt::expect().map_err(Failure::System)?;
     let (clock, watch) = (Clock::start(), Watch::default());
     let (tokens, room_ids) = (population.tokens.as_slice(), population.room_ids.as_slice());
     let pools = (0..plan.threads)
@@ -120,16 +126,22 @@ fn carry_out<'a>(
             track: Track::begin(clock, plan.threads),
             audience,
             step: (Step::Connect, clock.now_ns()),
+            interrupt,
+            ended_ns: None,
             phases: vec![],
             ahead: VecDeque::new(),
             disruptions: vec![],
         };
         let figures = director.conduct();
+        let ended = figures.is_none() && director.ended_ns.is_some();
         let (track, phases) = (director.track, director.phases);
         shared.enter(Stage::End);
         watch.end();
         watcher.thread().unpark();
         let loads = threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()?;
+        if ended {
+            return Err(Failure::Interrupted);
+        }
         let mut found = Searches::new();
         searchers.into_iter().filter_map(|line| line.join().ok()).for_each(|line| found.merge(&line));
         let track = track.finish(&phases, shared, &watch);

@@ -39,6 +39,7 @@ pub struct Shared {
     disruptions: AtomicU64,
     disrupted_ns: AtomicU64,
     storms: AtomicU64,
+    cut_ns: AtomicU64,
     pending: Mutex<Pending>,
 }
 
@@ -135,6 +136,17 @@ impl Shared {
     pub fn load_from(&self, start_ns: u64) {
         self.start_ns.store(start_ns, SeqCst);
         self.enter(Stage::Load);
+    }
+
+    /// Nothing that is due from `cut_ns` on is sent any more.
+    pub fn cut(&self, cut_ns: u64) {
+        self.cut_ns.store(cut_ns, SeqCst);
+        self.enter(Stage::Drain);
+    }
+
+    /// When the load was ended early; known from `Stage::Drain` on.
+    pub fn cut_ns(&self) -> Option<u64> {
+        Some(self.cut_ns.load(SeqCst)).filter(|cut| *cut > 0)
     }
 
     /// Connections made, failed and broken so far.

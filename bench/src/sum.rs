@@ -30,6 +30,10 @@ pub struct Figures {
     pub before: (Option<Usage>, f64),
     /// The same at its end.
     pub after: (Option<Usage>, f64),
+    /// How long was measured in the end.
+    pub measured: Duration,
+    /// How far the load was when it was ended early, if it was.
+    pub ended_early: Option<Duration>,
     /// The phases of the load.
     pub phases: Vec<Phase>,
     /// Storms and kills, without what became of them, and their times.
@@ -91,8 +95,8 @@ impl Report {
             refusals: tally.refusals.0.clone(),
             other_packets: tally.others.0.clone(),
             delivered: counts.delivered,
-            acks_per_s: per_s(counts.acked_in_window, plan.duration),
-            deliveries_per_s: per_s(counts.delivered_in_window, plan.duration),
+            acks_per_s: per_s(counts.acked_in_window, figures.measured),
+            deliveries_per_s: per_s(counts.delivered_in_window, figures.measured),
             ack_ms: tally.ack.percentiles(),
             delivery_ms: tally.delivery.percentiles(),
         });
@@ -102,6 +106,7 @@ impl Report {
             started_unix_ms: track.started_unix_ms(),
             scenario: plan.scenario.clone(),
             target: plan.target.to_string(),
+            ended_early_s: figures.ended_early.map(|after| after.as_secs_f64()),
             correct: correctness.holds(),
             error_rate: error_rate(&track.totals.errors, correctness.unanswered, &counts),
             correctness,
@@ -158,6 +163,10 @@ impl Report {
                 "{} times a client was away for longer than the server can tell it again",
                 self.connections.gaps
             ));
+        }
+        if let Some(after_s) = self.ended_early_s {
+            let whole_s = self.plan.warmup_s + self.plan.duration_s;
+            return Some(format!("ended early, after {after_s:.1} of {whole_s:.1} s"));
         }
         let messages = self.messages.as_ref().filter(|messages| messages.acked == 0)?;
         Some(match most(&messages.refusals) {

@@ -68,11 +68,18 @@ pub enum Command {
     /// Write everything out in the older JSON layout; no server may be running
     Export(export::ExportArgs),
     /// Load a server and judge it: correctness first, then speed
-    #[command(subcommand)]
-    Bench(Bench),
+    Bench(BenchArgs),
     /// What the supervisor starts
     #[command(hide = true)]
     Role(role::RoleArgs),
+}
+
+/// What follows `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Without it, a menu on a terminal
+    #[command(subcommand)]
+    what: Option<Bench>,
 }
 
 /// What `bench` measures.
@@ -163,13 +170,24 @@ pub fn run(
         Command::Reindex(args) => return Ok(reindex::run(&args.data_dir(environment)?, environment)),
         Command::Import(args) => return import::run(args, environment),
         Command::Export(args) => return export::run(args, environment),
-        Command::Bench(Bench::Load(scenario)) => {
+        Command::Bench(BenchArgs { what: Some(Bench::Load(scenario)) }) => {
             return Ok(minitalk_bench::run(minitalk_bench::BenchArgs { scenario: *scenario }));
         }
-        Command::Bench(Bench::Storage(args)) => storage_bench::run(&args),
+        Command::Bench(BenchArgs { what: Some(Bench::Storage(args)) }) => storage_bench::run(&args),
+        Command::Bench(BenchArgs { what: None }) => return minitalk_bench::ask().ok_or_else(no_terminal),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;
     Ok(ExitCode::from(code))
+}
+
+/// `bench` alone asks what to do, which needs somebody to ask.
+fn no_terminal() -> Fault {
+    Fault::Usage(
+        "'minitalk bench' alone shows a menu, which needs a terminal; without one say what to do: \
+         minitalk bench quick|medium|strong|extreme|mega|ultra|custom|connect|soak|connection-test \
+         [--target HOST:PORT] [--users N] [--rooms N] [--duration 60s] [--rate MSGS_PER_S] [--json FILE] [--html FILE]"
+            .to_owned(),
+    )
 }
 
 /// Writes to standard output. A reader that went away (`minitalk status | head -1`) is no mistake.
