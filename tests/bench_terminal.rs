@@ -164,7 +164,7 @@ fn without_a_terminal_nobody_is_asked() {
 
 #[test]
 fn a_connection_test_says_what_fails_and_what_to_do() {
-    let output = minitalk().args(["bench", "connection-test", "--target", "127.0.0.1:1"]).output().unwrap();
+    let output = minitalk().args(["bench", "connect", "--target", "127.0.0.1:1"]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("  ok    address") && told.contains("  FAIL  TCP"), "{told}");

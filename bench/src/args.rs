@@ -1,7 +1,7 @@
 //! What can be typed after `minitalk bench`. Values are turned into their types here, so that
 //! nothing behind this module meets a malformed one.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub const CONNECT_RATE: f64 = 2000.0;
 
 /// The server where none is named.
 pub const TARGET: &str = "127.0.0.1:4000";
+
+/// Longest wait for one address of several.
+const PATIENCE_AMONG_ADDRESSES: Duration = Duration::from_secs(2);
 
 /// Arguments of `minitalk bench`; other commands embed it.
 #[derive(Args, Clone, Debug)]
@@ -60,7 +63,8 @@ pub enum Scenario {
     },
     /// A moderate load for an hour, watching memory
     Soak(Preset),
-    /// Users connect at a rate and are held: connects/s, handshake times, memory per connection
+    /// Say in one screen what of a server works, and what to do about what does not; with --users, then
+    /// connect that many at a rate and hold them: connects/s, handshake times, memory per connection
     Connect {
         /// What all kinds share.
         #[command(flatten)]
@@ -96,12 +100,6 @@ pub enum Scenario {
         #[arg(long, default_value_t = 4, value_parser = positive)]
         inflight: u32,
     },
-    /// Say in one screen what of a server works, and what to do about what does not
-    ConnectionTest {
-        /// Server, as HOST:PORT or http://HOST:PORT
-        #[arg(long, default_value = TARGET)]
-        target: String,
-    },
     /// Make one report of those of several machines
     Merge(MergeArgs),
 }
@@ -109,9 +107,9 @@ pub enum Scenario {
 /// The server.
 #[derive(Args, Clone, Debug)]
 pub struct Server {
-    /// Server, as HOST:PORT or http://HOST:PORT
-    #[arg(long, default_value = TARGET, value_parser = target)]
-    pub target: SocketAddr,
+    /// Server, as HOST:PORT, http://HOST:PORT or http://HOST
+    #[arg(long, default_value = TARGET)]
+    pub target: String,
     /// Server processes whose CPU time and memory are reported, with their children
     #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
     pub pid: Vec<u32>,
@@ -144,7 +142,7 @@ pub struct Common {
     /// The server.
     #[command(flatten)]
     pub server: Server,
-    /// Users, one connection each [default: 1000; ingest: 200]
+    /// Users, one connection each [default: 1000; ingest: 200; connect: none]
     #[arg(long, value_parser = positive)]
     pub users: Option<u32>,
     /// How long is measured (connect: how long connections are held)
@@ -246,7 +244,7 @@ impl Scenario {
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => Some(&common.server),
-            Scenario::Merge(_) | Scenario::ConnectionTest { .. } => None,
+            Scenario::Merge(_) => None,
             Scenario::Custom { preset, .. } => Some(&preset.server),
             Scenario::Quick(preset)
             | Scenario::Medium(preset)
@@ -258,10 +256,9 @@ impl Scenario {
         }
     }
 
-    /// What becomes of the report, where there will be one.
-    pub fn output(&self) -> Option<&Output> {
-        let output = match self {
-            Scenario::ConnectionTest { .. } => return None,
+    /// What becomes of the report.
+    pub fn output(&self) -> &Output {
+        match self {
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => &common.output,
@@ -274,8 +271,7 @@ impl Scenario {
             | Scenario::Mega(preset)
             | Scenario::Ultra(preset)
             | Scenario::Soak(preset) => &preset.output,
-        };
-        Some(output)
+        }
     }
 
     /// What is typed for it.
@@ -292,7 +288,6 @@ impl Scenario {
             Scenario::Connect { .. } => "connect",
             Scenario::Fanout { .. } => "fanout",
             Scenario::Ingest { .. } => "ingest",
-            Scenario::ConnectionTest { .. } => "connection-test",
             Scenario::Merge(_) => "merge",
         }
     }
@@ -353,19 +348,41 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "longer than seven days".into())
 }
 
-/// `HOST:PORT` of a target, which may be a URL.
-pub fn host_of(text: &str) -> Result<&str, String> {
+/// The addresses of a target, which may be a URL; never none.
+pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     if text.starts_with("https://") {
         return Err("TLS is not spoken here; give the plain HTTP port".into());
     }
-    Ok(text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/'))
+    let mut host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/').to_owned();
+    let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    if text.starts_with("http://") && !has_port {
+        host += ":80";
+    }
+    let found = host.to_socket_addrs().map_err(|why| format!("expected HOST:PORT ({why})"))?;
+    let mut all: Vec<SocketAddr> = vec![];
+    for address in found {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    if all.is_empty() { Err("the name has no address".into()) } else { Ok(all) }
 }
 
-/// The address of a target.
+/// The address of a target. Of several it is the first at which somebody listens: `localhost` often has
+/// one of IPv6 too.
 pub fn target(text: &str) -> Result<SocketAddr, String> {
-    let host = host_of(text)?;
-    let mut addresses = host.to_socket_addrs().map_err(|why| format!("expected HOST:PORT ({why})"))?;
-    addresses.next().ok_or_else(|| "the name has no address".into())
+    Ok(listening(&addresses(text)?))
+}
+
+/// The first of some addresses at which somebody listens; the first of all where nobody does, or where
+/// there is no choice.
+pub fn listening(addresses: &[SocketAddr]) -> SocketAddr {
+    let answers =
+        |address: &&SocketAddr| TcpStream::connect_timeout(address, PATIENCE_AMONG_ADDRESSES).is_ok();
+    match addresses {
+        [only] => *only,
+        several => *several.iter().find(answers).unwrap_or(&several[0]),
+    }
 }
 
 /// What a line means that is typed behind `minitalk bench`.
@@ -400,6 +417,8 @@ mod tests {
         for text in ["127.0.0.1:4000", "http://127.0.0.1:4000", "http://127.0.0.1:4000/"] {
             assert_eq!(target(text), Ok(address), "{text:?}");
         }
+        assert_eq!(target("http://127.0.0.1"), Ok("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(target("http://[::1]/"), Ok("[::1]:80".parse().unwrap()));
         for text in ["", "127.0.0.1", "https://127.0.0.1:4000", "http://127.0.0.1:4000/path"] {
             assert!(target(text).is_err(), "{text:?}");
         }

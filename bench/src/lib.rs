@@ -125,9 +125,6 @@ pub fn ask() -> Option<ExitCode> {
                     carry_out(&args);
                 }
             }
-            Ok(Choice::ConnectionTest(target)) => {
-                test_connection(&target);
-            }
             Ok(Choice::Exit) => return Some(ExitCode::SUCCESS),
             Err(why) => {
                 eprintln!("minitalk bench: the terminal is gone: {why}");
@@ -138,16 +135,24 @@ pub fn ask() -> Option<ExitCode> {
 }
 
 fn carry_out(args: &BenchArgs) -> u8 {
-    if let Scenario::ConnectionTest { target } = &args.scenario {
-        return test_connection(target);
+    let output = args.scenario.output();
+    if let Scenario::Connect { common } = &args.scenario {
+        match probe::test(common) {
+            Ok(true) if common.users.is_some() => {}
+            Ok(true) => return 0,
+            Ok(false) => return EXIT_FAILURE,
+            Err(failure) => {
+                eprintln!("minitalk bench: {failure}");
+                return EXIT_FAILURE;
+            }
+        }
     }
-    let output = args.scenario.output().cloned().unwrap_or_default();
     let outcome = match &args.scenario {
         Scenario::Merge(merging) => merged(merging),
         scenario => {
             let target =
                 scenario.server().map_or_else(String::new, |server| format!(" on {}", server.target));
-            let mut screen = Screen::new(format!("{}{target}", scenario.name()), &output);
+            let mut screen = Screen::new(format!("{}{target}", scenario.name()), output);
             measure(args, &mut |now| screen.show(now))
         }
     };
@@ -167,13 +172,6 @@ fn carry_out(args: &BenchArgs) -> u8 {
             eprintln!("minitalk bench: {failure}");
             EXIT_FAILURE
         }
-    }
-}
-
-fn test_connection(target: &str) -> u8 {
-    match probe::run(target, &mut io::stdout()) {
-        Ok(true) => 0,
-        Ok(false) | Err(_) => EXIT_FAILURE, // an error here: nobody reads it
     }
 }
 

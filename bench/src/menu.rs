@@ -19,8 +19,6 @@ const PRESETS: [&str; 6] = ["quick", "medium", "strong", "extreme", "mega", "ult
 pub enum Choice {
     /// A run; the line that is typed for it.
     Run(Box<BenchArgs>, String),
-    /// A test of what works at that target.
-    ConnectionTest(String),
     /// To leave.
     Exit,
 }
@@ -53,7 +51,7 @@ impl<R: BufRead, W: Write> Menu<R, W> {
             let choice = match answer.parse::<usize>() {
                 Ok(preset @ 1..=6) => self.preset(PRESETS[preset - 1]),
                 Ok(7) => self.custom()?,
-                Ok(8) => self.target()?.map(Choice::ConnectionTest),
+                Ok(8) => self.target()?.and_then(|_| self.preset("connect")),
                 Ok(9) => Some(Choice::Exit),
                 _ => {
                     writeln!(self.out, "That is not an entry of the menu.")?;
@@ -86,6 +84,7 @@ impl<R: BufRead, W: Write> Menu<R, W> {
         writeln!(self.out, "  9  Exit\n")
     }
 
+    /// What needs no more than the target.
     fn preset(&mut self, name: &str) -> Option<Choice> {
         let words = vec![name.to_owned(), "--target".to_owned(), self.target.clone()];
         parse(&words).ok()
@@ -260,7 +259,9 @@ mod tests {
     fn the_target_of_one_choice_is_that_of_the_next() {
         let mut out = vec![];
         let mut menu = Menu::new("8\n127.0.0.1:5\n1\n".as_bytes(), &mut out);
-        assert!(matches!(menu.choose().unwrap(), Choice::ConnectionTest(target) if target == "127.0.0.1:5"));
+        assert!(
+            matches!(menu.choose().unwrap(), Choice::Run(_, line) if line.ends_with("connect --target 127.0.0.1:5"))
+        );
         assert!(
             matches!(menu.choose().unwrap(), Choice::Run(_, line) if line.ends_with("quick --target 127.0.0.1:5"))
         );

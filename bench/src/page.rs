@@ -229,7 +229,8 @@ fn disruptions(report: &Report) -> String {
             two(one.ack_ms_max),
         ]
     });
-    let head = ["what", "#at, s", "#process", "", "#broken", "#back", "#all back, ms", "#longest ack, ms"];
+    let head =
+        ["what", "#at, s", "#process", "outcome", "#broken", "#back", "#all back, ms", "#longest ack, ms"];
     section("Storms and kills", &table(&head, rows.collect()))
 }
 

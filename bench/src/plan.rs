@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use crate::args::{Preset, Scenario};
+use crate::args::{self, Preset, Scenario, Server};
 use crate::clock::random;
 use crate::fail_if::FailIf;
 use crate::mark::{self, Content};
@@ -90,7 +90,7 @@ impl Plan {
     /// Works out the run, or says why it makes no sense.
     pub fn new(args: &Scenario) -> Result<Plan, String> {
         let plan = match args {
-            Scenario::Merge(_) | Scenario::ConnectionTest { .. } => return Err("this loads no server".into()),
+            Scenario::Merge(_) => return Err("this loads no server".into()),
             Scenario::Connect { .. } | Scenario::Fanout { .. } | Scenario::Ingest { .. } => {
                 Plan::of_kind(args)?
             }
@@ -123,7 +123,7 @@ impl Plan {
         };
         let mut plan = Plan {
             scenario: "connect".to_owned(),
-            target: common.server.target,
+            target: resolve(&common.server)?,
             users: common.users.unwrap_or(FANOUT_USERS),
             rooms: 0,
             threads: common.threads,
@@ -191,7 +191,7 @@ impl Plan {
         let threads = flags.threads.unwrap_or_else(|| u32::try_from(cores).unwrap_or(1));
         Ok(Plan {
             scenario: file.name.clone(),
-            target: flags.server.target,
+            target: resolve(&flags.server)?,
             users: file.users,
             rooms: file.rooms,
             threads: threads.min(file.rooms), // all of a room may send, so all live at its home
@@ -285,10 +285,12 @@ impl Plan {
         format!("b{:08x}u{user}", self.run)
     }
 
-    /// The address a user connects from, when the usual one has given its share of ports.
+    /// The address a user connects from, when the usual one has given its share of ports. Shards on one
+    /// machine share that one: each has addresses of its own.
     pub fn source_of(&self, user: u32) -> Option<IpAddr> {
         let SocketAddr::V4(target) = self.target else { return None };
-        let source = user / CONNECTIONS_PER_SOURCE;
+        let before = self.shard.map_or(0, |(which, _)| which - 1);
+        let source = before * self.users.div_ceil(CONNECTIONS_PER_SOURCE) + user / CONNECTIONS_PER_SOURCE;
         let spread = source > 0 && target.ip().is_loopback();
         spread.then(|| IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + (source << 8))))
     }
@@ -309,6 +311,10 @@ fn stretches(file: &ScenarioFile) -> Vec<Stretch> {
         Stretch { name, duration: phase.duration, from, to, measured: measuring }
     };
     file.phases.iter().map(stretch).collect()
+}
+
+fn resolve(server: &Server) -> Result<SocketAddr, String> {
+    args::target(&server.target).map_err(|why| format!("--target {}: {why}", server.target))
 }
 
 fn interval_ns(rate: f64) -> u64 {
@@ -418,5 +424,7 @@ mod tests {
         assert_eq!(source("connect", 20_000).as_deref(), Some("127.1.1.1"));
         assert_eq!(source("connect", 6_000_000).as_deref(), Some("127.2.44.1"));
         assert_eq!(source("connect --target 192.0.2.1:80", 20_000), None);
+        assert_eq!(source("ultra --shard 1/3", 0), None);
+        assert_eq!(source("ultra --shard 3/3", 0).as_deref(), Some("127.1.2.1"));
     }
 }

@@ -1,17 +1,20 @@
-//! `bench connection-test`: what of a server works, step by step, each with its time, and what to do
-//! about what does not. Steps that need one that failed are left out; the others are tried.
+//! `bench connect`: what of a server works, step by step, each with its time, and what to do about what
+//! does not. Steps that need one that failed are left out; the others are tried.
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::host_of;
+use crate::args::{Common, addresses, listening};
 use crate::clock::random;
 use crate::duplex::Duplex;
 use crate::http::{Answer, Client};
+use crate::run::Failure;
+use crate::tell;
 
 /// Longest wait of a step.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,18 +22,57 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are shown.
 const SAMPLE_BYTES: usize = 120;
 
-/// Says what works and what does not; whether everything did.
-pub fn run(target: &str, out: &mut dyn Write) -> io::Result<bool> {
+/// Tests the connection as asked for, and writes the outcome where no load follows that has a report of
+/// its own; whether everything worked.
+pub fn test(asked: &Common) -> Result<bool, Failure> {
+    let output = &asked.output;
+    let alone = asked.users.is_none();
+    if alone && (output.html.is_some() || !output.fail_if.is_empty()) {
+        return Err(Failure::Usage("connect has charts and figures only with --users".to_owned()));
+    }
+    let outcome = match output.json_on_stdout() {
+        false => run(&asked.server.target, &mut io::stdout()),
+        true => run(&asked.server.target, &mut io::stderr()),
+    };
+    let outcome = outcome.map_err(Failure::Output)?;
+    if let Some(path) = output.json.as_deref().filter(|_| alone) {
+        tell::write_json(&outcome, path).map_err(Failure::Output)?;
+    }
+    Ok(outcome.works)
+}
+
+/// Says what works and what does not.
+fn run<'a>(target: &'a str, out: &mut dyn Write) -> io::Result<Outcome<'a>> {
     writeln!(out, "Connection test of {target}\n")?;
-    let mut screen = Screen { out, failed: 0 };
+    let mut screen = Screen { out, steps: vec![] };
     probe(target, &mut screen)?;
-    let failed = screen.failed;
+    let steps = screen.steps;
+    let failed = steps.iter().filter(|step| step.works == Some(false)).count();
     match failed {
         0 => writeln!(out, "\nEverything works.")?,
         1 => writeln!(out, "\nOne step failed.")?,
         _ => writeln!(out, "\n{failed} steps failed.")?,
     }
-    Ok(failed == 0)
+    Ok(Outcome { target, works: failed == 0, steps })
+}
+
+/// The whole test.
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    target: &'a str,
+    works: bool,
+    steps: Vec<Step>,
+}
+
+/// How one step went.
+#[derive(Debug, Serialize)]
+struct Step {
+    step: &'static str,
+    /// `None`: not tried, for one that it needs has failed.
+    works: Option<bool>,
+    ms: Option<f64>,
+    /// What there is to say about it.
+    told: String,
 }
 
 /// What went wrong, and what can be done about it.
@@ -48,31 +90,37 @@ type Done<T> = Result<(T, String), Trouble>;
 
 struct Screen<'a> {
     out: &'a mut dyn Write,
-    failed: u32,
+    steps: Vec<Step>,
 }
 
 impl Screen<'_> {
     /// Tries a step and tells how it went.
-    fn step<T>(&mut self, name: &str, act: impl FnOnce() -> Done<T>) -> io::Result<Option<T>> {
+    fn step<T>(&mut self, step: &'static str, act: impl FnOnce() -> Done<T>) -> io::Result<Option<T>> {
         let begun = Instant::now();
         let done = act();
         let ms = begun.elapsed().as_secs_f64() * 1e3;
         match done {
             Ok((outcome, told)) => {
-                writeln!(self.out, "  ok    {name:<22} {ms:>9.2} ms   {told}")?;
+                writeln!(self.out, "  ok    {step:<22} {ms:>9.2} ms   {told}")?;
+                self.steps.push(Step { step, works: Some(true), ms: Some(ms), told });
                 Ok(Some(outcome))
             }
             Err(Trouble { what, remedy }) => {
-                self.failed += 1;
-                writeln!(self.out, "  FAIL  {name:<22} {ms:>9.2} ms   {}", clean(&what))?;
+                let told = clean(&what);
+                writeln!(self.out, "  FAIL  {step:<22} {ms:>9.2} ms   {told}")?;
                 writeln!(self.out, "        → {remedy}")?;
+                self.steps.push(Step { step, works: Some(false), ms: Some(ms), told });
                 Ok(None)
             }
         }
     }
 
-    fn skip(&mut self, names: &[&str]) -> io::Result<()> {
-        names.iter().try_for_each(|name| writeln!(self.out, "  -     {name:<22} {:>12}   not tried", ""))
+    fn skip(&mut self, steps: &[&'static str]) -> io::Result<()> {
+        for step in steps {
+            writeln!(self.out, "  -     {step:<22} {:>12}   not tried", "")?;
+            self.steps.push(Step { step, works: None, ms: None, told: "not tried".to_owned() });
+        }
+        Ok(())
     }
 }
 
@@ -118,10 +166,11 @@ fn probe(target: &str, screen: &mut Screen) -> io::Result<()> {
 fn address(target: &str) -> Done<SocketAddr> {
     let remedy =
         "write it as HOST:PORT, such as 127.0.0.1:4000; `getent hosts NAME` tells what a name means here";
-    let host = host_of(target).map_err(|why| trouble(why, remedy))?;
-    let mut found = host.to_socket_addrs().map_err(|why| trouble(why, remedy))?;
-    let address = found.next().ok_or_else(|| trouble("the name has no address", remedy))?;
-    Ok((address, address.to_string()))
+    let all = addresses(target).map_err(|why| trouble(why, remedy))?;
+    let told: Vec<String> = all.iter().map(SocketAddr::to_string).collect();
+    let address = listening(&all);
+    let used = if all.len() > 1 { format!("; using {address}") } else { String::new() };
+    Ok((address, told.join(", ") + &used))
 }
 
 fn tcp(address: SocketAddr) -> Done<()> {

@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::fail_if::Judged;
 use crate::hdr::Percentiles;
 use crate::report::{Actions, Correctness, Disruption, Messages, Report, Server};
@@ -18,16 +20,23 @@ impl Report {
         let Some(path) = json else {
             return write!(io::stdout(), "{self}");
         };
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        if path == Path::new("-") {
-            write!(io::stderr(), "{self}")?;
-            return io::stdout().write_all(text.as_bytes());
+        match path == Path::new("-") {
+            true => write!(io::stderr(), "{self}")?,
+            false => write!(io::stdout(), "{self}")?,
         }
-        write!(io::stdout(), "{self}")?;
-        let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
-        fs::write(path, text).map_err(named)
+        write_json(self, path)
     }
+}
+
+/// Writes JSON to a file; `-` is stdout.
+pub fn write_json(value: &impl Serialize, path: &Path) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    if path == Path::new("-") {
+        return io::stdout().write_all(text.as_bytes());
+    }
+    let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
+    fs::write(path, text).map_err(named)
 }
 
 impl Report {

@@ -184,7 +184,7 @@ pub fn run(
 fn no_terminal() -> Fault {
     Fault::Usage(
         "'minitalk bench' alone shows a menu, which needs a terminal; without one say what to do: \
-         minitalk bench quick|medium|strong|extreme|mega|ultra|custom|connect|soak|connection-test \
+         minitalk bench quick|medium|strong|extreme|mega|ultra|custom|connect|soak \
          [--target HOST:PORT] [--users N] [--rooms N] [--duration 60s] [--rate MSGS_PER_S] [--json FILE] [--html FILE]"
             .to_owned(),
     )
