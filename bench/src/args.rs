@@ -358,7 +358,7 @@ pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     if text.starts_with("http://") && !has_port {
         host += ":80";
     }
-    let found = host.to_socket_addrs().map_err(|why| format!("expected HOST:PORT ({why})"))?;
+    let found = host.to_socket_addrs().map_err(|why| format!("{why}; expected HOST:PORT"))?;
     let mut all: Vec<SocketAddr> = vec![];
     for address in found {
         if !all.contains(&address) {

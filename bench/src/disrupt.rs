@@ -36,17 +36,20 @@ impl What {
     }
 }
 
-/// All disruptions of a run with their times since the load's begin, in order.
+/// All disruptions of a run with their times since the load's begin, in order. A storm that would come
+/// with a kill comes half an interval before it: together neither could be told from the other.
 pub fn all(plan: &Plan) -> Vec<(Duration, What)> {
     let whole = plan.warmup + plan.duration;
     let mut all: Vec<(Duration, What)> = vec![];
-    if let Some(storm) = plan.storm {
-        all.extend(times(storm.every, whole).map(|at| (at, What::Storm)));
-    }
     if let Some(order) = plan.kill {
-        all.extend(
-            times(Some(order.every), whole).zip(0..).map(|(at, nth)| (at, What::Kill(order.process, nth))),
-        );
+        let times = times(Some(order.every), whole).zip(0..);
+        all.extend(times.map(|(at, nth)| (at, What::Kill(order.process, nth))));
+    }
+    if let Some(storm) = plan.storm {
+        let kills: Vec<Duration> = all.iter().map(|(at, _)| *at).collect();
+        let early = kills.first().map_or(Duration::ZERO, |first| *first / 2);
+        let apart = |at: Duration| if kills.contains(&at) { at - early } else { at };
+        all.extend(times(storm.every, whole).map(|at| (apart(at), What::Storm)));
     }
     all.sort_by_key(|(at, _)| *at);
     all
@@ -108,6 +111,23 @@ mod tests {
         assert_eq!(seconds(Some(10)), [10, 20]);
         assert_eq!(seconds(Some(30)), [15]);
         assert_eq!(seconds(None), [15]);
+    }
+
+    #[test]
+    fn a_storm_and_a_kill_are_told_apart() {
+        let disruptions = |line: &str| {
+            let plan = Plan::new(&crate::args::typed(line).scenario).unwrap();
+            all(&plan).into_iter().map(|(at, what)| (at.as_secs(), what)).collect::<Vec<_>>()
+        };
+        let (storm, kill) = (What::Storm, |nth| What::Kill(Victim::Worker, nth));
+        assert_eq!(
+            disruptions("quick --kill worker --reconnect-storm --every 10s"),
+            [(5, storm), (10, kill(0)), (15, storm), (20, kill(1))]
+        );
+        assert_eq!(
+            disruptions("quick --kill worker --reconnect-storm"),
+            [(10, kill(0)), (15, storm), (20, kill(1))]
+        );
     }
 
     #[test]

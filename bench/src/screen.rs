@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::args::Output;
 use crate::chart::short;
 use crate::live::{Progress, Snapshot, Step};
-use crate::series::{Errors, Row};
+use crate::series::{Errors, Generator, Row};
 
 /// At least so long from one plain line to the next, unless something else is being done.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ impl Screen {
         let (used, cores, lag) = (generator.cpu_share, self.cores, generator.lag_ms);
         lines.push(format!("tester   {used:.2} of {cores} cores, latest message {lag:.1} ms late"));
         if generator.bottleneck {
-            lines.push(marked(format!("         {BOTTLENECK}"), true));
+            lines.push(marked(format!("         {}", bottleneck(generator)), true));
         }
         lines.push(String::new());
         lines.push("Ctrl-C ends the load early; what was sent is still judged and reported.".to_owned());
@@ -114,7 +114,17 @@ impl Screen {
     }
 }
 
-const BOTTLENECK: &str = "the load tester itself is the bottleneck: use more machines (--shard)";
+/// What keeps the load tester from being in time, and what to do about it.
+fn bottleneck(generator: &Generator) -> &'static str {
+    if generator.cpu_share >= THREAD_BUSY {
+        "the load tester itself is the bottleneck: use more machines (--shard)"
+    } else {
+        "the load tester is late, waiting for a core: other programs, maybe the server, keep them busy"
+    }
+}
+
+/// So many cores in use that one thread may have no time left.
+const THREAD_BUSY: f64 = 0.9;
 
 /// Lines of a terminal; without one, plenty.
 fn rows(terminal: impl AsFd) -> usize {
@@ -200,7 +210,7 @@ fn plain(now: &Snapshot) -> String {
         }
     }
     if row.generator.bottleneck {
-        line += &format!("; {BOTTLENECK}");
+        line += &format!("; {}", bottleneck(&row.generator));
     }
     line
 }
@@ -211,7 +221,6 @@ mod tests {
 
     use super::*;
     use crate::live::Totals;
-    use crate::series::Generator;
     use crate::watch::Target;
 
     #[derive(Clone, Default)]
@@ -281,7 +290,7 @@ mod tests {
             "300 MiB",
             "4 wait for the storage writer, 5 for its answer",
             "1.99 of 2 cores",
-            BOTTLENECK,
+            "the load tester itself is the bottleneck",
         ] {
             assert!(text.contains(told), "{told:?} in {text}");
         }
@@ -298,7 +307,7 @@ mod tests {
     #[test]
     fn without_one_there_is_a_line_for_each_second_and_for_each_step() {
         let (mut screen, heard) = screen(false);
-        let (row, totals) = (row(), Totals::default());
+        let (mut row, totals) = (row(), Totals::default());
         let step = |step, done| Snapshot {
             step,
             progress: Progress { done, total: 30, elapsed_s: 1.0 },
@@ -308,8 +317,12 @@ mod tests {
         (0..30).for_each(|done| screen.show(&step(Step::SignUp, done)));
         screen.show(&step(Step::LogIn, 0));
         screen.show(&load(Some(&row), &totals));
+        row.generator.cpu_share = 0.2;
         screen.show(&load(Some(&row), &totals));
         let text = heard.text();
+        for told in ["the load tester itself is the bottleneck", "late, waiting for a core"] {
+            assert_eq!(text.matches(told).count(), 1, "{text}");
+        }
         assert!(!text.contains('\x1b') && text.starts_with("sign up: 0/30 users"), "{text}");
         assert_eq!(text.matches("log in: 0/30 users").count(), 1);
         assert_eq!(text.matches("7 s celebration: 30 connections, 1500 sent/s").count(), 2, "{text}");
