@@ -176,17 +176,16 @@ pub trait Host: Sized + Send + 'static {
         conn.partial = None;
         // Clients over polling act on a packet that closes before those that came with it, and a client
         // that is told to leave must not take that for a lost connection.
-        let is_told = code == close_code::NOT_BELIEVED && matches!(conn.transport, Transport::Polling(_));
-        if !is_told {
-            let mut frames = Vec::new();
-            frame::close(code, reason, &mut frames);
-            conn.outbox.push(frames.into());
+        let is_told = code == close_code::NOT_BELIEVED;
+        let mut frames = Vec::new();
+        frame::close(code, reason, &mut frames);
+        match &mut conn.transport {
+            Transport::Polling(polling) if is_told => polling.farewell = frames.into(),
+            _ => conn.outbox.push(frames.into()),
         }
         let mut probe = None;
         let mut wait = true;
         if let Transport::Polling(polling) = &mut conn.transport {
-            probe = polling.probe.take();
-            polling.bring = Bring::None;
             polling.payload = Bytes::new();
             // A session that is over is told so by the request that waits. One that ends for no fault
             // of its client's, or whose client is to know why, is worth waiting for the next.
@@ -195,6 +194,18 @@ pub trait Host: Sized + Send + 'static {
                 close_code::GOING_AWAY | close_code::TRY_AGAIN_LATER | close_code::NOT_BELIEVED
             );
             wait = polling.fetch.is_some() || told_later;
+            // A request that brought packets is refused for a fault of theirs; else an error would be heard
+            // before the session's last words.
+            if let Bring::Acting(done) = std::mem::take(&mut polling.bring)
+                && told_later
+            {
+                let _ = done.send(());
+            }
+            // A client on its way to a WebSocket may have stopped fetching: it is told over that, once it is
+            // there.
+            if !told_later {
+                probe = polling.probe.take();
+            }
         }
         if wait {
             self.engine().mark(key);

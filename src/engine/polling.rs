@@ -133,7 +133,10 @@ pub fn abandoned<H: Host>(host: &mut H, key: Key) {
 pub fn begin<H: Host>(host: &mut H, sid: &Sid) -> Result<Key, HandshakeError> {
     let key = find(host, sid)?;
     let open = host.engine().table.get(key).is_some_and(|conn| conn.phase == Phase::Open);
-    let polling = requests(host, key).filter(|_| open).ok_or(HandshakeError::UnknownSession)?;
+    // One that is over and whose last words are still to be fetched does nothing with packets. To refuse
+    // them would be all that its client hears.
+    let polling = requests(host, key).filter(|polling| open || polling.fetch.is_none());
+    let polling = polling.ok_or(HandshakeError::UnknownSession)?;
     if !matches!(polling.bring, Bring::None) {
         host.fail(key, violation("two requests bring packets"));
         return Err(HandshakeError::BadRequest);
@@ -147,7 +150,13 @@ pub fn bring<H: Host>(host: &mut H, key: Key, payload: Bytes, done: oneshot::Sen
     if payload.is_empty() {
         return host.fail(key, PARSE_ERROR);
     }
+    let over = host.engine().table.get(key).is_some_and(|conn| conn.is_closing());
     if let Some(polling) = requests(host, key) {
+        if over {
+            polling.bring = Bring::None;
+            let _ = done.send(());
+            return;
+        }
         polling.bring = Bring::Acting(done);
         polling.payload = payload;
     }

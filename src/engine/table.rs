@@ -201,6 +201,9 @@ pub struct Polling {
     pub probe: Option<Key>,
     /// That WebSocket works: requests are let go at once, so that it can.
     pub probed: bool,
+    /// The close frame of a session that has ended, if requests are not shown it: for the WebSocket, if it
+    /// takes over after all.
+    pub farewell: Bytes,
 }
 
 /// The request that brings packets.

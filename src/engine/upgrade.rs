@@ -5,6 +5,9 @@
 //! client can stop asking. Its `5` says that no request is under way: then the socket moves into the
 //! session's row, and what waits there is sent over it. Nothing is in two places at any time, so
 //! nothing is lost, doubled or reordered.
+//!
+//! A session that ends meanwhile leaves its last words to whoever comes first, a request that fetches or
+//! the WebSocket's `5`: a client that has let its last request go is not told otherwise why it ended.
 
 use std::time::Instant;
 
@@ -77,13 +80,14 @@ pub fn packet<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violati
 /// Moves the socket into the session's row.
 fn take_over<H: Host>(host: &mut H, key: Key, session: Key) -> Result<(), Violation> {
     let engine = host.engine();
-    let ready = engine.table.get(session).filter(|conn| conn.phase == Phase::Open).and_then(|conn| {
+    let ready = engine.table.get(session).and_then(|conn| {
         let polling = conn.transport.polling()?;
         matches!(polling.bring, Bring::None).then_some(polling)
     });
     // A client that still brings packets by a request has not stopped: their order would be lost.
-    let fetch = ready.ok_or(PARSE_ERROR)?.fetch.take();
-    if let Some(fetch) = fetch {
+    let polling = ready.ok_or(PARSE_ERROR)?;
+    let farewell = std::mem::take(&mut polling.farewell);
+    if let Some(fetch) = polling.fetch.take() {
         let _ = fetch.send(vec![types::NOOP]);
     }
     let Some(mut probe) = engine.table.remove(key.slot) else {
@@ -101,6 +105,9 @@ fn take_over<H: Host>(host: &mut H, key: Key, session: Key) -> Result<(), Violat
     if let Some(conn) = engine.table.get(session) {
         // What the probe has not been able to send (its `3probe`) goes before all else.
         conn.outbox.put_first(probe.outbox);
+        if !farewell.is_empty() {
+            conn.outbox.push(farewell);
+        }
         conn.transport = probe.transport;
         conn.ended = probe.ended;
     }

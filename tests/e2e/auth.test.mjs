@@ -125,11 +125,6 @@ async function stayer(server, user, options = {}) {
   const socket = client(server, { auth: { token: user.token }, ...options });
   watch(socket);
   await connected(socket);
-  if (options.transports?.length > 1) {
-    // Whom the end meets between two transports sees that the connection closed, and no reason.
-    await until("it has gone over", () => socket.io.engine.transport.name === "websocket");
-    await ask(socket, "get_messages", { roomId: "none" });
-  }
   return socket;
 }
 
@@ -263,7 +258,7 @@ describe("logging out everywhere", () => {
   let server, users, at = 0;
   before(async () => {
     server = await Server.start({ workers: 3 });
-    users = await newUsers(server, "user", 12);
+    users = await newUsers(server, "user", 15);
   });
   after(() => server.stop());
   const login = ({ username }, password = "password") =>
@@ -287,6 +282,32 @@ describe("logging out everywhere", () => {
     const counted = () => server.processes("worker").reduce((sum, p) => sum + p.report.logged_out_total, 0);
     await until("they are counted", () => counted() === own.length);
   });
+
+  // Where an end can meet a client that goes over from long polling to a WebSocket. The client lets its
+  // last request end, says over the WebSocket that it has, and only then listens there.
+  const MOMENTS = {
+    "when the WebSocket works": (engine, entered, end) =>
+      engine.once("upgrading", () => entered.then(end)),
+    "when no request is under way any more": (engine, entered, end) =>
+      engine.once("upgrading", () => {
+        const pause = engine.transport.pause.bind(engine.transport);
+        engine.transport.pause = (then) => entered.then(() => pause(() => end().then(then)));
+      }),
+    "when it has gone over": (engine, entered, end) => engine.once("upgrade", () => entered.then(end)),
+  };
+  for (const [moment, meet] of Object.entries(MOMENTS))
+    it(`tells those why who are on their way from long polling to a WebSocket, ${moment}`, async () => {
+      const alice = users[at++];
+      for (let round = 0; round < 10; round++) {
+        const user = await login(alice);
+        const socket = client(server, { auth: { token: user.token }, transports: ["polling", "websocket"], reconnection: true, reconnectionDelay: 1 });
+        watch(socket);
+        const entered = new Promise((resolve) => socket.once("connect", resolve));
+        socket.io.once("open", () => meet(socket.io.engine, entered, () => logoutAll(user)));
+        await connected(socket);
+        await isEnded(socket, "LOGGED_OUT");
+      }
+    });
 
   it("holds on every worker from the answer on, for calls, sockets, tickets and renewals", async () => {
     const alice = users[at++];
