@@ -61,6 +61,8 @@ pub enum Code {
     LoggedOut,
     /// The password that the caller says is theirs is not.
     WrongPassword,
+    /// What has to be read for an answer can't be read at this moment; try again a little later.
+    Unavailable,
 }
 
 impl Code {
@@ -95,6 +97,7 @@ impl Code {
             Code::TokenExpired => "TOKEN_EXPIRED",
             Code::LoggedOut => "LOGGED_OUT",
             Code::WrongPassword => "WRONG_PASSWORD",
+            Code::Unavailable => "UNAVAILABLE",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the storage writer says, and whom it concerns.
 
+use std::time::Instant;
+
 use super::core::Core;
 use super::uplink::Asker;
 use super::{commands, deliver, revoked, session};
@@ -27,7 +29,7 @@ pub fn drain(core: &mut Core) -> bool {
             break;
         }
     }
-    revoked::follow_sign(core);
+    revoked::follow_sign(core, Instant::now());
     deliver::hand_out_due(core);
     more
 }
@@ -62,7 +64,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.uplink.welcome(position);
             core.addresses.introduce(&mut core.hub);
             // While the link was down there may have been a sign.
-            core.revoked_sign = true;
+            core.revocations.sign(Instant::now());
         }
         FromWriter::Elsewhere { addresses, users } => core.addresses.hear(addresses, users),
         FromWriter::AtHome(news) => core.brake.hear_at_home(&news),
@@ -88,7 +90,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             let_go(core, close_code::GOING_AWAY, "connect again", |_| true);
             core.uplink.position = position;
         }
-        FromWriter::Revoked => core.revoked_sign = true,
+        FromWriter::Revoked => core.revocations.sign(Instant::now()),
         FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {
@@ -156,7 +158,7 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
 /// The index can't be read: said in the log with its cause, to the client without.
 pub fn index_failed(error: &IndexError) -> Refusal {
     tracing::error!(%error, "cannot read the index");
-    Refusal::new(Code::Internal, "The server cannot read its index, try again shortly")
+    Refusal::new(Code::Unavailable, "The server cannot read its index, try again shortly")
 }
 
 /// A mistake of ours, said without details.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::address::{Addresses, Held};
+use super::answers;
 use super::brake::Brake;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
@@ -21,6 +22,7 @@ use super::ids;
 use super::names::Names;
 use super::recovery::{self, Replay, Wish};
 use super::relay::Relay;
+use super::revoked::Revocations;
 use super::search::Searches;
 use super::session;
 use super::token::{Known, Tokens};
@@ -32,7 +34,7 @@ use crate::engine::table::{Key, Pause};
 use crate::engine::{Engine, Host, Message, PACKETS_FOR_ANYBODY};
 use crate::index::history::History;
 use crate::index::{IndexError, Reader};
-use crate::wire::frame::Violation;
+use crate::wire::frame::{Violation, close_code};
 use crate::wire::recovery::Seals;
 
 /// The poll's token of the link; connections use their slot.
@@ -95,10 +97,8 @@ pub struct Core {
     pub uplink: Uplink,
     /// Short look-ups.
     pub index: Reader,
-    /// The latest record of a revocation that was acted on; there was no socket before it.
-    pub revoked_upto: u64,
-    /// There may be more of them.
-    pub revoked_sign: bool,
+    /// How far the ends of tokens were followed.
+    pub revocations: Revocations,
     /// Users who called lately.
     pub names: Names,
     /// Clients on their way into the chat.
@@ -189,6 +189,8 @@ pub enum Presented {
     Ticket(u128),
     /// Somebody, with a token that is not good.
     Refused,
+    /// Somebody whom the index could not be asked about.
+    Unread,
 }
 
 impl Presented {
@@ -273,6 +275,13 @@ impl Core {
     /// The index can't be read.
     pub fn user_name(&mut self, number: UserId) -> Result<Option<Arc<str>>, IndexError> {
         self.names.name(number, &self.index)
+    }
+
+    /// Ends the connection of a client whom the index could not be asked about. Stock clients come again
+    /// after this, and not after a refusal.
+    pub fn index_failed(&mut self, key: Key, error: &IndexError) {
+        answers::index_failed(error);
+        self.close(key, close_code::TRY_AGAIN_LATER, "cannot read the index");
     }
 
     /// Microseconds since the worker started.

@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
-use super::answers::index_failed;
 use super::core::{App, Core};
 use super::{deliver, recovery, session};
 use crate::chat::UserId;
@@ -180,11 +179,13 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
                 entry.known = true;
             }
             Some(Ok(Found::Nobody)) => {
-                turn_away(core, key, "Authentication error");
+                core.hub.disconnect(key.slot);
+                session::refuse(core, key, "Authentication error");
+                core.engine.resume_when_sent(key);
                 continue;
             }
             Some(Err(error)) => {
-                turn_away(core, key, &index_failed(&error).message);
+                core.index_failed(key, &error);
                 continue;
             }
         }
@@ -198,10 +199,4 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
     for entry in back.into_iter().rev() {
         core.entries.waiting.push_front(entry);
     }
-}
-
-fn turn_away(core: &mut Core, key: Key, message: &str) {
-    core.hub.disconnect(key.slot);
-    session::refuse(core, key, message);
-    core.engine.resume_when_sent(key);
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::answers::index_failed;
 use super::commands;
 use super::core::{Core, Standing};
 use super::session;
@@ -73,10 +74,11 @@ pub fn attend(core: &mut Core, key: Key) {
 /// A client brings another token for its user; the answer says until when it may stay.
 ///
 /// # Errors
-/// The token is not good, or somebody else's.
+/// The token is not good, or somebody else's, or can't be looked up at this moment.
 pub fn refresh(core: &mut Core, key: Key, token: &str, ack: Option<u64>) -> Result<(), Refusal> {
     let user = core.hub.number(key.slot);
     let known = session::believed(core, token)
+        .map_err(|error| index_failed(&error))?
         .ok_or_else(|| Refusal::new(Code::Unauthorized, "Invalid or expired token"))?;
     if user != Some(known.number) {
         return Err(Refusal::new(Code::Forbidden, "The token is another user's"));

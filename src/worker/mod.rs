@@ -53,6 +53,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use self::core::{App, Core, Counters};
 use self::relay::Relay;
+use self::revoked::Revocations;
 use crate::chat::Paces;
 use crate::config::{self, Config};
 use crate::engine::door::Door;
@@ -120,8 +121,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         })?,
         hub: hub::Hub::default(),
         uplink: uplink::Uplink::new(run_dir.clone(), worker, ids::instance(), now),
-        revoked_upto: index.last_revocation()?,
-        revoked_sign: false,
+        revocations: Revocations::followed_to(index.last_revocation()?),
         index,
         names: names::Names::default(),
         entries: entry::Entries::default(),

@@ -11,7 +11,7 @@ use super::uplink::Asker;
 use super::{commands, entry, expiry, recovery, revoked};
 use crate::engine::table::{Key, Pause};
 use crate::engine::{Host, Message, PARSE_ERROR, socketio};
-use crate::index::Revocation;
+use crate::index::{IndexError, Revocation};
 use crate::link::frame::{Outcome, Purpose, ToWriter};
 use crate::wire::events::Event;
 use crate::wire::frame::{Violation, close_code};
@@ -108,12 +108,19 @@ pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
         Presented::User(known) => connect_as(core, key, known, &asked),
         Presented::Ticket(ticket) => redeem(core, key, ticket, data),
         Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
+        Presented::Unread => {
+            core.close(key, close_code::TRY_AGAIN_LATER, "cannot read the index");
+        }
     }
     Ok(())
 }
 
 /// A client shows a ticket. Which of all that show the same one is let in is the storage writer's to say.
 fn redeem(core: &mut Core, key: Key, id: u128, data: &str) {
+    // A ticket is good once: it is not used up as long as its user could not be looked up.
+    if let Err(error) = revoked::follow(core) {
+        return core.index_failed(key, &error);
+    }
     if let Some(conn) = core.engine.table.get(key) {
         conn.pause = Pause::Answering;
     }
@@ -138,6 +145,7 @@ pub fn redeemed(core: &mut Core, key: Key, data: &str, outcome: Outcome) {
             core.engine.resume_reading(key);
             connect_as(core, key, Known { number: user, name: (*name).to_owned(), pass }, &asked);
         }
+        (_, Err(error)) => core.index_failed(key, &error),
         _ => turn_away(core, key),
     }
 }
@@ -150,8 +158,10 @@ pub fn turn_away(core: &mut Core, key: Key) {
 
 /// Goes on with a client of whom it is known who it is.
 fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked<'_>) {
-    let Some(Revocation { generation, .. }) = revoked::is_good(core, known.number, &known.pass) else {
-        return refuse(core, key, "Authentication error");
+    let generation = match revoked::is_good(core, known.number, &known.pass) {
+        Ok(Some(Revocation { generation, .. })) => generation,
+        Ok(None) => return refuse(core, key, "Authentication error"),
+        Err(error) => return core.index_failed(key, &error),
     };
     let mode = core.config.socketio.recovery;
     let Some(conn) = core.engine.table.get(key) else {
@@ -188,7 +198,11 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
     }
     let Known { number, name, pass } = known;
     // Since its CONNECT packet was read it may have had to wait.
-    if pass.expires <= unix_now() || revoked::is_good(core, number, &pass).is_none() {
+    let good = match revoked::is_good(core, number, &pass) {
+        Ok(good) => good.is_some() && pass.expires > unix_now(),
+        Err(error) => return core.index_failed(key, &error),
+    };
+    if !good {
         return turn_away(core, key);
     }
     let elsewhere =
@@ -203,9 +217,14 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
 }
 
 /// Whom a token shows, if it is good at this moment.
-pub fn believed(core: &mut Core, token: &str) -> Option<Known> {
-    let known = core.tokens.check(token).map(Known::from)?;
-    revoked::is_good(core, known.number, &known.pass).map(|_| known)
+///
+/// # Errors
+/// The index can't be read.
+pub fn believed(core: &mut Core, token: &str) -> Result<Option<Known>, IndexError> {
+    let Some(known) = core.tokens.check(token).map(Known::from) else {
+        return Ok(None);
+    };
+    Ok(revoked::is_good(core, known.number, &known.pass)?.map(|_| known))
 }
 
 /// Tells a client that it is not let in; it may try again.

@@ -16,7 +16,12 @@ pub async fn run(app: App) -> std::io::Result<()> {
     loop {
         let wake_at = {
             let core = app.core.lock();
-            let moments = [Some(core.engine.next_at()), core.uplink.retry_at(), core.plan.due()];
+            let moments = [
+                Some(core.engine.next_at()),
+                core.uplink.retry_at(),
+                core.plan.due(),
+                core.revocations.due(),
+            ];
             moments.into_iter().flatten().min().unwrap_or_else(Instant::now)
         };
         tokio::select! {

@@ -83,7 +83,7 @@ fn by_name(app: &App, name: &str) -> Presented {
         Ok(None) => Presented::Refused,
         Err(error) => {
             index_failed(&error);
-            Presented::Refused
+            Presented::Unread
         }
     }
 }

@@ -19,7 +19,7 @@ impl Socket {
         Socket::try_connect(server, user).unwrap()
     }
 
-    /// Connects as that user, or answers how that was refused.
+    /// Connects as that user, or answers how that was refused: the packet, or why it was closed.
     pub fn try_connect(server: &Server, user: &User) -> Result<Socket, String> {
         Socket::enter(server, &json!({"token": user.token}))
     }
@@ -35,8 +35,12 @@ impl Socket {
         let mut socket = Socket(stream);
         assert!(socket.next().starts_with("0{"));
         socket.send(&format!("40{payload}"));
-        let answer = socket.next();
-        if answer.starts_with("40{") { Ok(socket) } else { Err(answer) }
+        match socket.0.read().unwrap() {
+            Message::Text(answer) if answer.starts_with("40{") => Ok(socket),
+            Message::Text(answer) => Err(answer.as_str().to_owned()),
+            Message::Close(Some(close)) => Err(format!("{} {}", u16::from(close.code), close.reason)),
+            other => panic!("not a text: {other:?}"),
+        }
     }
 
     /// Waits no longer for anything.

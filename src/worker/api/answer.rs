@@ -34,8 +34,8 @@ pub struct ApiError {
     retry_after: Option<u64>,
 }
 
-/// When somebody who was too fast may try again, in seconds.
-const SLOW_DOWN_SECONDS: u64 = 1;
+/// When somebody who was too fast, or met a moment's failure, may try again, in seconds.
+const AGAIN_SECONDS: u64 = 1;
 
 impl ApiError {
     /// A refusal for so long.
@@ -46,7 +46,8 @@ impl ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
-        let retry_after = (refusal.code == Code::RateLimited).then_some(SLOW_DOWN_SECONDS);
+        let soon = matches!(refusal.code, Code::RateLimited | Code::Unavailable);
+        let retry_after = soon.then_some(AGAIN_SECONDS);
         ApiError { refusal, retry_after }
     }
 }
@@ -100,7 +101,7 @@ fn status(code: Code) -> StatusCode {
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::RateLimited | Code::TooManyConnections | Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
-        Code::Overloaded | Code::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Overloaded | Code::StorageFailed | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

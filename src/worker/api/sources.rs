@@ -35,9 +35,10 @@ impl FromRequestParts<Rest> for Sources {
     async fn from_request_parts(parts: &mut Parts, rest: &Rest) -> Result<Self, ApiError> {
         let Peer(peer) = *parts.extensions.get::<Peer>().ok_or_else(internal)?;
         let address = rest.app.addresses.caller(peer, &parts.headers);
-        let known = bearer(&parts.headers)
-            .and_then(|token| session::believed(&mut rest.app.core.lock(), token))
-            .map(|known| known.name);
-        Ok(Sources { address, token_of: known })
+        let known = match bearer(&parts.headers) {
+            Some(token) => session::believed(&mut rest.app.core.lock(), token)?,
+            None => None,
+        };
+        Ok(Sources { address, token_of: known.map(|known| known.name) })
     }
 }
