@@ -42,6 +42,9 @@ const ECHO_BYTES: usize = 16 << 20;
 /// Bytes that may wait for a client before it is closed.
 const OUTGOING_BYTES: usize = 64 << 20;
 
+/// Bytes that all clients together may have begun to send.
+const UNFINISHED_BYTES: usize = 1 << 30;
+
 /// Bytes that may wait for a client before it is not read from any more.
 const PAUSE_BYTES: usize = 256 << 10;
 
@@ -259,6 +262,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         connect_timeout,
         max_payload: flags.max_payload,
         outgoing_bytes: OUTGOING_BYTES,
+        unfinished_bytes: UNFINISHED_BYTES,
         connections: usize::MAX,
     })?;
     let wake = Arc::new(Notify::new());

@@ -203,6 +203,7 @@ fn door() -> Door<Recorder> {
         connect_timeout: day,
         max_payload: MAX_PAYLOAD,
         outgoing_bytes: 16 << 20,
+        unfinished_bytes: usize::MAX,
         connections: 2,
     };
     let engine = Engine::new(settings).expect("an engine");

@@ -50,6 +50,11 @@ pub(super) fn mistakes(config: &Config, places: &Places) -> Vec<Mistake> {
         let text = format!("expected at least limits.body_bytes, which is {}", limits.body_bytes);
         add("limits.body_bytes_per_worker", text);
     }
+    let least = config.socketio.max_payload.saturating_mul(4);
+    if limits.unfinished_bytes_per_worker < least {
+        let text = format!("expected at least four times socketio.max_payload, so {least}");
+        add("limits.unfinished_bytes_per_worker", text);
+    }
     let argon2 = config.auth.argon2;
     if argon2.memory_kib < argon2.parallelism.saturating_mul(8) {
         let least = argon2.parallelism.saturating_mul(8);

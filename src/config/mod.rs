@@ -250,6 +250,10 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Bytes waiting for one connection before it is closed as too slow.
     pub outgoing_bytes_per_connection: usize,
+    /// Bytes of one worker's memory, about, that all its clients together may hold by frames, packets and
+    /// payloads that have not arrived whole; above, who sends more is closed. At least four times
+    /// `socketio.max_payload`.
+    pub unfinished_bytes_per_worker: usize,
     /// Longest time for a request's head from its first byte, for the first request of a connection, and
     /// from there to a client that has entered the chat.
     pub handshake_timeout: Duration,
@@ -368,6 +372,7 @@ impl Default for Limits {
             connections_per_user: 1_000,
             connections_per_address: 0,
             outgoing_bytes_per_connection: 1 << 20,
+            unfinished_bytes_per_worker: 256 << 20,
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             body_bytes: 100 << 20,

@@ -138,7 +138,9 @@ fn limits(s: &mut Section<'_, '_>, limits: &mut Limits) {
     s.duration("handshake_timeout", 100 * MS..=10 * MINUTE, &mut limits.handshake_timeout);
     s.duration("keep_alive_timeout", 100 * MS..=HOUR, &mut limits.keep_alive_timeout);
     s.number("body_bytes", bytes, &mut limits.body_bytes);
-    s.number("body_bytes_per_worker", SMALLEST_BYTES..=64 * LARGEST_BYTES, &mut limits.body_bytes_per_worker);
+    let per_worker = SMALLEST_BYTES..=64 * LARGEST_BYTES;
+    s.number("unfinished_bytes_per_worker", per_worker.clone(), &mut limits.unfinished_bytes_per_worker);
+    s.number("body_bytes_per_worker", per_worker, &mut limits.body_bytes_per_worker);
     s.duration("body_timeout", 100 * MS..=10 * MINUTE, &mut limits.body_timeout);
     s.number("body_bytes_per_second", 1..=LARGEST_BYTES, &mut limits.body_bytes_per_second);
 }

@@ -160,6 +160,7 @@ fn values_out_of_range_are_mistakes() {
         ("socketio.max_payload = 1e6", "socketio.max_payload"),
         ("limits.content_chars = 0", "limits.content_chars"),
         ("limits.body_bytes = \"1 MB\"", "limits.body_bytes"),
+        ("limits.unfinished_bytes_per_worker = 3999999", "limits.unfinished_bytes_per_worker"),
         ("challenge.update_tick = \"0ms\"", "challenge.update_tick"),
         ("challenge.test_login = \"yes\"", "challenge.test_login"),
     ] {

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -20,7 +21,7 @@ use super::patience::Watched;
 use super::sid::{self, Sid};
 use super::table::{Conn, Key, Transport};
 use super::upgrade::{self, Verdict};
-use super::{Host, polling, websocket};
+use super::{Host, polling, unfinished, websocket};
 use crate::wire::engine::{self, HandshakeError};
 use crate::wire::frame;
 
@@ -112,15 +113,28 @@ impl<H: Host> Door<H> {
     /// Reads a body.
     ///
     /// # Errors
-    /// It is larger than a payload may be, or comes too slowly.
+    /// It is larger than a payload may be, comes too slowly, or there is no memory for it.
     pub async fn body(&self, body: Body) -> Result<Bytes, Answer> {
-        let read = axum::body::to_bytes(body, self.max_payload);
-        match tokio::time::timeout(self.body_timeout, read).await {
-            Ok(Ok(payload)) => Ok(payload),
-            // Or the client is gone, and then nobody reads this.
-            Ok(Err(_)) => Err(Answer::TooLarge),
-            Err(_) => Err(Answer::TooSlow),
+        let read = tokio::time::timeout(self.body_timeout, self.pieces(body)).await;
+        read.unwrap_or(Err(Answer::TooSlow))
+    }
+
+    async fn pieces(&self, mut body: Body) -> Result<Bytes, Answer> {
+        let mut whole = Vec::new();
+        let mut memory = unfinished::Body::new(&self.host);
+        while let Some(frame) = body.frame().await {
+            // The client is gone, and nobody reads this.
+            let frame = frame.map_err(|_| Answer::TooLarge)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if whole.len() + data.len() > self.max_payload {
+                return Err(Answer::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+            memory.is_now(whole.capacity())?;
         }
+        Ok(whole.into())
     }
 
     /// Acts on packets that have been read already.
@@ -137,7 +151,7 @@ impl<H: Host> Door<H> {
         let payload = match payload {
             Ok(payload) => payload,
             Err(answer) => {
-                polling::too_big(&mut *self.host.lock(), key);
+                polling::untaken(&mut *self.host.lock(), key, &answer);
                 self.wake.notify_one();
                 return answer;
             }

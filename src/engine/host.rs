@@ -211,6 +211,7 @@ pub trait Host: Sized + Send + 'static {
             self.engine().mark(key);
             self.engine().schedule(key);
         }
+        self.engine().table.count_unfinished(key);
         self.gone(key);
         if let Phase::Probe { session, .. } = before {
             super::upgrade::given_up(self.engine(), session, key);

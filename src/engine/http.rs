@@ -12,6 +12,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::sid::Sid;
+use super::unfinished;
 use crate::wire::engine::HandshakeError;
 
 /// A request's query, decoded.
@@ -134,6 +135,8 @@ pub enum Answer {
     TooLarge,
     /// It did not arrive in time; the session is over.
     TooSlow,
+    /// All clients together have begun to send more than may be held; the session is over.
+    Overloaded,
     /// Go on over the WebSocket.
     Switch,
     /// Not like this.
@@ -148,6 +151,7 @@ impl IntoResponse for Answer {
             Answer::Taken => (StatusCode::OK, "text/html", Body::from("ok")),
             Answer::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "payload too large".into()),
             Answer::TooSlow => (StatusCode::REQUEST_TIMEOUT, "text/plain", "body too slow".into()),
+            Answer::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", unfinished::REASON.into()),
             Answer::Switch => return StatusCode::SWITCHING_PROTOCOLS.into_response(),
             Answer::Refused(error) => {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);

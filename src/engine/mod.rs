@@ -7,7 +7,8 @@
 //! Reading order: a connection is a row of the [`table`]. [`http`] says what a request wants, the
 //! [`door`] makes a row of it or has it wait for one. [`websocket`] reads frames and [`polling`]
 //! payloads; both hand packets to [`packet`], which keeps the heartbeat and hands messages to
-//! [`socketio`], which keeps namespaces and puts attachments together. [`upgrade`] exchanges a session's long polling for a WebSocket. What is sent
+//! [`socketio`], which keeps namespaces and puts attachments together; what has not come whole is
+//! counted by [`unfinished`]. [`upgrade`] exchanges a session's long polling for a WebSocket. What is sent
 //! goes through [`Host::push`] into an [`outbox`], always as WebSocket frames: those of long polling
 //! are made into a payload only when a request fetches them, so frames can be shared by all members
 //! of a room, and an upgrade has nothing to convert, lose or reorder. [`turn`] is the loop's share.
@@ -27,6 +28,7 @@ pub mod sid;
 pub mod socketio;
 pub mod table;
 pub mod turn;
+mod unfinished;
 mod upgrade;
 mod websocket;
 mod wheel;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub max_payload: usize,
     /// Bytes waiting for one connection before it is closed as too slow.
     pub outgoing_bytes: usize,
+    /// Bytes of memory, about, that all clients together may hold by what they have begun to send.
+    pub unfinished_bytes: usize,
     /// Connections, at most.
     pub connections: usize,
 }
@@ -84,6 +88,8 @@ pub struct Engine<S> {
     pub counters: Counters,
     /// No new connections any more.
     draining: bool,
+    /// Bytes of memory of the bodies that are being read.
+    bodies: usize,
     /// Longest time a closed connection may take to read its last bytes.
     linger: Duration,
     /// Where connections are registered; a host may add sources under tokens of its own from the
@@ -112,6 +118,7 @@ impl<S> Engine<S> {
             table: Table::default(),
             counters: Counters::default(),
             draining: false,
+            bodies: 0,
             linger: LINGER,
             poll: mio::Poll::new()?,
             wheel: Wheel::new(started, shortest),

@@ -12,10 +12,10 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::host::PARSE_ERROR;
-use super::http::{Mark, UNIQUE};
+use super::http::{Answer, Mark, UNIQUE};
 use super::sid::Sid;
 use super::table::{Bring, Conn, Key, Pause, Phase, Polling, Transport};
-use super::{Host, packet, websocket};
+use super::{Host, packet, unfinished, websocket};
 use crate::wire::engine::{self, HandshakeError, Packet};
 use crate::wire::frame::{self, Violation, violation};
 
@@ -158,14 +158,19 @@ pub fn bring<H: Host>(host: &mut H, key: Key, payload: Bytes, done: oneshot::Sen
             return;
         }
         polling.bring = Bring::Acting(done);
+        polling.payload_bytes = payload.len();
         polling.payload = payload;
     }
     go_on(host, key);
+    unfinished::look_at(host, key);
 }
 
-/// The announced request brought more than a payload may have.
-pub fn too_big<H: Host>(host: &mut H, key: Key) {
-    host.fail(key, frame::TOO_BIG);
+/// What the announced request brought could not be taken in.
+pub fn untaken<H: Host>(host: &mut H, key: Key, why: &Answer) {
+    match why {
+        Answer::Overloaded => unfinished::refuse(host, key),
+        _ => host.fail(key, frame::TOO_BIG),
+    }
 }
 
 /// Acts on what is left of a payload, as far as the session may go.

@@ -68,8 +68,13 @@ pub struct Conn<S> {
     /// A Socket.IO packet whose attachments are not all here.
     pub partial: Option<Box<Partial>>,
     /// Bytes of one message, at most.
-    pub max_message: usize,
+    pub max_message: u32,
+    /// Bytes that the table has counted of what the client has begun to send.
+    counted: u32,
 }
+
+/// Bytes of memory that an attachment takes beside its own.
+const ATTACHMENT_BYTES: usize = 64;
 
 impl<S> Conn<S> {
     /// A connection whose client has said nothing yet.
@@ -94,8 +99,25 @@ impl<S> Conn<S> {
             ended: false,
             joined: 0,
             partial: None,
-            max_message,
+            max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
+            counted: 0,
         }
+    }
+
+    /// Bytes of memory of what the client has begun to send, or has sent and is not acted on.
+    fn unfinished(&self) -> usize {
+        let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity());
+        let of = |partial: &Partial| partial.bytes + partial.arrived.len() * ATTACHMENT_BYTES;
+        let partial = self.partial.as_deref().map_or(0, of);
+        let deferred = match &self.pause {
+            Pause::Deferred(text) => text.len(),
+            _ => 0,
+        };
+        let payload = match &self.transport {
+            Transport::Polling(polling) if !polling.payload.is_empty() => polling.payload_bytes,
+            _ => 0,
+        };
+        self.unread.capacity() + fragments + partial + deferred + payload
     }
 
     /// The next moment at which something is to be done without the client's doing; the engine began
@@ -197,6 +219,8 @@ pub struct Polling {
     pub bring: Bring,
     /// Those of its packets that have not been acted on.
     pub payload: Bytes,
+    /// Bytes of memory of the payload they came in.
+    pub payload_bytes: usize,
     /// The WebSocket that may take over.
     pub probe: Option<Key>,
     /// That WebSocket works: requests are let go at once, so that it can.
@@ -293,11 +317,12 @@ pub struct Partial {
 pub struct Table<S> {
     rows: Slab<Conn<S>>,
     generation: u32,
+    unfinished: usize,
 }
 
 impl<S> Default for Table<S> {
     fn default() -> Table<S> {
-        Table { rows: Slab::new(), generation: 0 }
+        Table { rows: Slab::new(), generation: 0, unfinished: 0 }
     }
 }
 
@@ -330,7 +355,23 @@ impl<S> Table<S> {
 
     /// Takes a connection out.
     pub fn remove(&mut self, slot: Slot) -> Option<Conn<S>> {
-        self.rows.try_remove(slot as usize)
+        let conn = self.rows.try_remove(slot as usize)?;
+        self.unfinished -= conn.counted as usize;
+        Some(conn)
+    }
+
+    /// Bytes of memory of what clients have begun to send, when last counted.
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Counts what a client has begun to send; answers its bytes if they have become more.
+    pub(super) fn count_unfinished(&mut self, key: Key) -> Option<usize> {
+        let conn = self.get(key)?;
+        let now = u32::try_from(conn.unfinished()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut conn.counted, now);
+        self.unfinished = self.unfinished - before as usize + now as usize;
+        (now > before).then_some(now as usize)
     }
 
     /// How many there are.

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::Host;
 use super::host::Raw;
 use super::table::{Conn, Fragments, Key, Pause, Phase, Rest, Transport};
-use super::{packet, polling, upgrade};
+use super::{packet, polling, unfinished, upgrade};
 use crate::wire::frame::{self, Header, Kind, Violation, close_code, violation};
 
 /// Bytes asked of a socket at a time, at most.
@@ -38,6 +38,12 @@ pub fn share(connections: usize) -> usize {
 /// Reads what the socket has, up to its share, and acts on every whole message in it. Answers the bytes
 /// acted on, about.
 pub fn readable<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize) -> usize {
+    let acted = act(host, key, buffer, share);
+    unfinished::look_at(host, key);
+    acted
+}
+
+fn act<H: Host>(host: &mut H, key: Key, buffer: &mut [u8], share: usize) -> usize {
     host.resumed(key);
     let Some(conn) = host.engine().table.get(key) else {
         return 0;
@@ -163,7 +169,7 @@ fn step<H: Host>(host: &mut H, key: Key, bytes: &mut [u8]) -> Result<usize, Viol
     if conn.fragments.as_ref().is_some_and(|fragments| fragments.frame.is_some()) {
         return piece(host, key, bytes);
     }
-    let Some(header) = frame::header(bytes, conn.max_message)? else {
+    let Some(header) = frame::header(bytes, conn.max_message as usize)? else {
         return Ok(0);
     };
     let whole = header.size + header.len;
@@ -200,7 +206,7 @@ fn step<H: Host>(host: &mut H, key: Key, bytes: &mut [u8]) -> Result<usize, Viol
 fn expected<S>(conn: &Conn<S>, header: &Header) -> Result<(), Violation> {
     match (header.kind, &conn.fragments) {
         (Kind::Continuation, None) => Err(violation("a continuation of nothing")),
-        (Kind::Continuation, Some(begun)) if begun.bytes.len() + header.len > conn.max_message => {
+        (Kind::Continuation, Some(begun)) if begun.bytes.len() + header.len > conn.max_message as usize => {
             Err(frame::TOO_BIG)
         }
         (Kind::Continuation, Some(_)) | (_, None) => Ok(()),

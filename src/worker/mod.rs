@@ -117,6 +117,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
             connect_timeout: config.limits.handshake_timeout,
             max_payload: config.socketio.max_payload,
             outgoing_bytes: config.limits.outgoing_bytes_per_connection,
+            unfinished_bytes: config.limits.unfinished_bytes_per_worker,
             connections: config.limits.connections_per_worker,
         })?,
         hub: hub::Hub::default(),

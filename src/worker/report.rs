@@ -74,6 +74,7 @@ impl Second {
             "deliveries_per_s": self.deliveries_per_s,
             "slow_consumers_total": core.engine.counters.slow_consumers,
             "ping_timeouts_total": core.engine.counters.ping_timeouts,
+            "unfinished_bytes": core.engine.table.unfinished(),
             "violations_total": core.engine.counters.violations,
             "overloaded_total": counters.overloaded,
             "tokens_expired_total": counters.tokens_expired,

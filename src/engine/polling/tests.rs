@@ -45,6 +45,7 @@ fn host(sessions: usize) -> (Counting, Vec<Key>) {
         connect_timeout: day,
         max_payload: 1_000_000,
         outgoing_bytes: 1 << 20,
+        unfinished_bytes: usize::MAX,
         connections: sessions,
     };
     let mut host = Counting { engine: Engine::new(settings).unwrap(), events: 0, rests: false };

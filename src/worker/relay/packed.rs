@@ -93,9 +93,10 @@ pub async fn write_answer(stream: &mut UnixStream, answer: &Answer) -> io::Resul
         Answer::TooLarge => (2, &[][..]),
         Answer::TooSlow => (3, &[][..]),
         Answer::Switch => (4, &[][..]),
+        Answer::Overloaded => (5, &[][..]),
         Answer::Refused(error) => {
             let code = REFUSALS.iter().position(|known| known == error).ok_or_else(unreadable)?;
-            (5 + u8::try_from(code).map_err(|_| unreadable())?, &[][..])
+            (6 + u8::try_from(code).map_err(|_| unreadable())?, &[][..])
         }
     };
     let [a, b, c, d] = length(body.len())?;
@@ -118,8 +119,9 @@ pub async fn read_answer(owner: &mut (impl AsyncRead + Unpin)) -> io::Result<Ans
         2 => Answer::TooLarge,
         3 => Answer::TooSlow,
         4 => Answer::Switch,
+        5 => Answer::Overloaded,
         refused => {
-            let code = usize::from(refused - 5);
+            let code = usize::from(refused - 6);
             Answer::Refused(*REFUSALS.get(code).ok_or_else(unreadable)?)
         }
     })
