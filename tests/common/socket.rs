@@ -35,11 +35,16 @@ impl Socket {
         let mut socket = Socket(stream);
         assert!(socket.next().starts_with("0{"));
         socket.send(&format!("40{payload}"));
-        match socket.0.read().unwrap() {
-            Message::Text(answer) if answer.starts_with("40{") => Ok(socket),
-            Message::Text(answer) => Err(answer.as_str().to_owned()),
-            Message::Close(Some(close)) => Err(format!("{} {}", u16::from(close.code), close.reason)),
-            other => panic!("not a text: {other:?}"),
+        loop {
+            match socket.0.read().unwrap() {
+                Message::Text(answer) if answer.starts_with("40{") => return Ok(socket),
+                Message::Text(ping) if ping.as_str() == "2" => socket.send("3"),
+                Message::Text(answer) => return Err(answer.as_str().to_owned()),
+                Message::Close(Some(close)) => {
+                    return Err(format!("{} {}", u16::from(close.code), close.reason));
+                }
+                other => panic!("not a text: {other:?}"),
+            }
         }
     }
 
