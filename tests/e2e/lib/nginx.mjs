@@ -1,8 +1,8 @@
 // A real nginx in front of a server's addresses: round-robin, kept-alive upstream connections. A worker's
 // death breaks connections of its own and no address, so none is taken out of the round (`max_fails`).
 
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -38,10 +38,79 @@ export class Nginx {
           }
         }
       }`);
-    const child = spawn(program, ["-p", dir, "-e", `${dir}/error.log`, "-c", `${dir}/nginx.conf`], { stdio: ["ignore", "ignore", "inherit"] });
-    const nginx = Object.assign(new Nginx(), { dir, child, port, url: `http://127.0.0.1:${port}` });
-    await until("nginx answers", async () => (await fetch(`${nginx.url}/health`)).status === 200);
+    const nginx = Object.assign(new Nginx(), { dir, port, url: `http://127.0.0.1:${port}` });
+    await nginx.serve(async () => (await fetch(`${nginx.url}/health`)).status === 200);
     return nginx;
+  }
+
+  // The shipped nginx/minitalk.conf on free ports, with a certificate of its own. `change` turns its text
+  // into what an operator might have made of it.
+  static async shipped(port, change = (text) => text) {
+    const dir = mkdtempSync(path.join(os.tmpdir(), "minitalk-nginx-"));
+    const [plain, tls] = [await freePort(), await freePort()];
+    const certificate = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+      "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", `${dir}/key.pem`, "-out", `${dir}/cert.pem`];
+    execFileSync("openssl", certificate, { stdio: "ignore" });
+    const places = [
+      [/listen \[::\].*\n/g, "\n"],
+      ["listen 80;", `listen 127.0.0.1:${plain};`],
+      ["listen 443 ssl", `listen 127.0.0.1:${tls} ssl`],
+      [/chat\.example\.org;/g, "localhost;"],
+      [/\/etc\/ssl\/certs\/\S+;/, `${dir}/cert.pem;`],
+      [/\/etc\/ssl\/private\/\S+;/, `${dir}/key.pem;`],
+      [/\/var\/log\/nginx\/minitalk\.log/g, `${dir}/access.log`],
+      [/\/var\/log\/nginx\/minitalk\.error\.log/g, `${dir}/minitalk.error.log`],
+      ["server 127.0.0.1:4000 ", `server 127.0.0.1:${port} `],
+    ];
+    let text = readFileSync(new URL("../../../nginx/minitalk.conf", import.meta.url), "utf8");
+    for (const [from, to] of places) {
+      if (text.replace(from, to) === text) throw new Error(`nginx/minitalk.conf has no ${from} any more`);
+      text = text.replace(from, to);
+    }
+    writeFileSync(path.join(dir, "minitalk.conf"), change(text));
+    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${dir}/${kind};`);
+    writeFileSync(path.join(dir, "nginx.conf"), `
+      daemon off; worker_processes 2; pid ${dir}/pid; error_log ${dir}/error.log;
+      events { worker_connections 4096; }
+      http { ${temporary.join(" ")} include ${dir}/minitalk.conf; }`);
+    const nginx = Object.assign(new Nginx(), { dir, plain, port: tls, url: `https://127.0.0.1:${tls}` });
+    nginx.certificate = readFileSync(`${dir}/cert.pem`);
+    await nginx.serve(() => answers(tls));
+    return nginx;
+  }
+
+  async serve(condition) {
+    this.child = spawn(program, this.arguments(), { stdio: ["ignore", "ignore", "inherit"] });
+    await until("nginx answers", condition);
+  }
+
+  arguments() {
+    return ["-p", this.dir, "-e", `${this.dir}/error.log`, "-c", `${this.dir}/nginx.conf`];
+  }
+
+  // What `nginx -t` says of the configuration; throws if that is not good.
+  check() {
+    const { status, stderr } = spawnSync(program, [...this.arguments(), "-t"], { encoding: "utf8" });
+    if (status !== 0) throw new Error(stderr);
+    return stderr;
+  }
+
+  // As `systemctl reload nginx` does; resolves when new processes serve.
+  async reload() {
+    const before = this.processes();
+    this.child.kill("SIGHUP");
+    await until("new processes of nginx", () => this.processes().some((pid) => !before.includes(pid)));
+  }
+
+  processes() {
+    const pid = this.child.pid;
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
+  }
+
+  // Everything in its logs.
+  logs() {
+    const files = readdirSync(this.dir).filter((name) => name.endsWith(".log"));
+    return files.map((name) => readFileSync(path.join(this.dir, name), "utf8")).join("");
   }
 
   // How many requests it has answered, and how many of those with another status than 200.
@@ -62,4 +131,13 @@ async function freePort() {
   const { port } = probe.address();
   await new Promise((resolve) => probe.close(resolve));
   return port;
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const probe = net.connect(port, "127.0.0.1").once("error", () => resolve(false)).once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+  });
 }
