@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -51,10 +51,22 @@ where
         if self.has_time {
             SystemTime.format_time(&mut writer)?;
             writer.write_char(' ')?;
+        } else {
+            writer.write_str(journal_level(*event.metadata().level()))?;
         }
         write!(writer, "{} {}: ", event.metadata().level(), self.who)?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+/// What journald takes the priority of a line from (`sd-daemon(3)`).
+fn journal_level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
     }
 }
 
@@ -90,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_who_speaks() {
-        assert_eq!(logged(false), "WARN worker 1: busy rooms=3\n");
+    fn a_line_says_who_speaks_and_to_journald_how_bad_it_is() {
+        assert_eq!(logged(false), "<4>WARN worker 1: busy rooms=3\n");
     }
 
     #[test]

@@ -30,7 +30,8 @@ fn ping_timeouts(server: &Server) -> Option<u64> {
 fn a_client_is_not_blamed_for_pongs_that_nobody_reads() {
     let tables =
         "[socketio]\nping_interval = \"200ms\"\nping_timeout = \"2s\"\n[limits]\nmessages_per_second = 0\n";
-    let mut server = Server::start(&Options { workers: 1, tables, ..Options::default() });
+    let top = "hang_timeout = \"1h\"\n"; // it hangs on purpose
+    let mut server = Server::start(&Options { workers: 1, top, tables, ..Options::default() });
     let users = server.new_users("user", 2);
     let room = server.new_room(&users, "talk");
     let mut alive = Socket::connect(&server, &users[0]);

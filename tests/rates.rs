@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 const WORKERS: u16 = 3;
 
 fn server(tables: &'static str) -> Server {
-    Server::start(&Options { workers: WORKERS, tables, ..Options::default() })
+    let top = "hang_timeout = \"1h\"\n"; // for the test in which the storage writer stands still
+    Server::start(&Options { workers: WORKERS, top, tables, ..Options::default() })
 }
 
 /// Workers with connections.

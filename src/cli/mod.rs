@@ -9,6 +9,7 @@ mod export;
 mod fault;
 pub mod import;
 pub mod lock;
+mod manual;
 mod progress;
 pub mod reindex;
 mod role;
@@ -40,9 +41,16 @@ pub enum Invocation {
     Run(Command),
 }
 
+/// What follows the options in the help and the manual page.
+const EXITS: &str = "\
+Environment: MINITALK_CONFIG, MINITALK_LISTEN, MINITALK_DATA_DIR, MINITALK_WORKERS, JWT_SECRET, \
+WEBSOCKET_TICKET_TTL (seconds), RUST_LOG. Flags beat the environment, which beats the configuration file.
+
+Exit status: 0 done; 1 something went wrong; 2 the request was wrong and nothing was changed.";
+
 /// Realtime chat and live-event server for one host
 #[derive(Debug, Parser)]
-#[command(name = "minitalk", version, disable_help_subcommand = true)]
+#[command(name = "minitalk", version, disable_help_subcommand = true, after_help = EXITS)]
 struct Line {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +60,7 @@ struct Line {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server: the supervisor, the storage writer and one worker per core
-    Serve(HostArgs),
+    Serve(serve::ServeArgs),
     /// Show the processes of a running server
     Status(status::StatusArgs),
     /// Check a configuration file and name every mistake with its line
@@ -69,6 +77,12 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Load a server and judge it: correctness first, then speed
     Bench(BenchArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(manual::ManArgs),
+    /// Print the completions for a shell
+    #[command(hide = true)]
+    Completions(manual::CompletionsArgs),
     /// What the supervisor starts
     #[command(hide = true)]
     Role(role::RoleArgs),
@@ -175,6 +189,8 @@ pub fn run(
         }
         Command::Bench(BenchArgs { what: Some(Bench::Storage(args)) }) => storage_bench::run(&args),
         Command::Bench(BenchArgs { what: None }) => return minitalk_bench::ask().ok_or_else(no_terminal),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
         Command::Role(args) => role::adopt(&args, environment).and_then(play).map(|()| 0),
     }?;
     Ok(ExitCode::from(code))
@@ -256,7 +272,7 @@ mod tests {
         let Ok(Invocation::Run(Command::Serve(args))) = parse(line.split(' ').map(OsString::from)) else {
             panic!("not taken: {line}");
         };
-        let flags = Flags::from(args);
+        let flags = Flags::from(args.host);
         assert_eq!(flags.config, Some(PathBuf::from("m.toml")));
         assert_eq!(flags.listen.len(), 2);
         assert_eq!(flags.data_dir, Some(PathBuf::from("d")));

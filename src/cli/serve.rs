@@ -4,14 +4,41 @@
 //! opened, the port is ours before the data directory is touched, and the directory is locked before
 //! anything in it is read.
 
-use minitalk_supervisor::{Listeners, Lock, Outcome, Plan, Program, StartError};
+use std::ffi::OsString;
+use std::time::Duration;
 
-use super::{Fault, HostArgs, secret};
-use crate::config::{self, Environment};
+use clap::Args;
+use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, StartError};
 
-pub(super) fn run(args: HostArgs, environment: Environment<'_>) -> Result<u8, Fault> {
-    let mut config = config::load(&args.into(), environment)?;
-    let listeners = Listeners::open(&config.listen, config.workers, &config.data_dir)?;
+use super::{Fault, HostArgs, secret, show};
+use crate::config::{self, Environment, Flags};
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    /// Show the settings in effect and where each came from, secrets masked, and start nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
+pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, Fault> {
+    let mut flags = Flags::from(args.host);
+    if args.print_config {
+        let (config, origins) = config::load_with_origins(&flags, environment)?;
+        return show(&config::show(&config, &origins));
+    }
+    let given = Listeners::from_systemd()?;
+    if let Some(given) = &given {
+        // As if they had been asked for: what is refused on a public address still is.
+        flags.listen = Listeners::addresses_of(given)?;
+    }
+    let mut config = config::load(&flags, environment)?;
+    let listeners = match given {
+        Some(given) => Listeners::share(given, config.workers)?,
+        None => Listeners::open(&config.listen, config.workers, &config.data_dir)?,
+    };
     config.listen = listeners.addresses().to_vec();
     let lock = Lock::take(&config.data_dir)?;
     if config.auth.jwt_secret.is_empty() {
@@ -24,12 +51,24 @@ pub(super) fn run(args: HostArgs, environment: Environment<'_>) -> Result<u8, Fa
         lock,
         workers: config.workers,
         drain_timeout: config.drain_timeout,
+        hang_timeout: config.hang_timeout,
         program: Program::same(),
         settings,
-        notify_socket: environment("NOTIFY_SOCKET"),
+        notify: asked_by_systemd(environment),
     })?;
     Ok(match outcome {
         Outcome::Drained => 0,
         Outcome::Failed => 1,
     })
+}
+
+/// What systemd has put into the environment for this process (`sd_notify(3)`, `sd_watchdog_enabled(3)`).
+fn asked_by_systemd(environment: Environment<'_>) -> Notify {
+    let text = |name| environment(name).and_then(|text| text.into_string().ok());
+    let is_ours = text("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+    let usec = text("WATCHDOG_USEC").and_then(|usec| usec.parse().ok()).filter(|usec| *usec > 0);
+    Notify {
+        socket: environment("NOTIFY_SOCKET").filter(|socket| *socket != OsString::new()),
+        watchdog: usec.filter(|_| is_ours).map(Duration::from_micros),
+    }
 }

@@ -17,6 +17,11 @@ impl Places {
         Places { file: file.to_owned(), lines }
     }
 
+    /// `FILE:LINE` of each setting that the file has.
+    pub(super) fn origins(&self) -> BTreeMap<String, String> {
+        self.lines.iter().map(|(key, line)| (key.clone(), format!("{}:{line}", self.file))).collect()
+    }
+
     /// `FILE:LINE`; empty for a setting that is not from the file.
     fn of(&self, key: &str) -> String {
         self.lines.get(key).map(|line| format!("{}:{line}", self.file)).unwrap_or_default()

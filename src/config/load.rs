@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::{BadConfig, Config, Mistake, TICKET_TTL_MAX, TICKET_TTL_MIN, WORKERS_MAX, check, read};
+use super::{BadConfig, Config, Mistake, Origins, TICKET_TTL_MAX, TICKET_TTL_MIN, WORKERS_MAX, check, read};
 
 /// The environment: the value of a variable, if it is set.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -28,6 +28,14 @@ pub struct Flags {
 
 /// The settings to run with, or everything that is wrong with them.
 pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config, BadConfig> {
+    load_with_origins(flags, environment).map(|(config, _)| config)
+}
+
+/// The same, and where each setting came from that is not the default.
+pub fn load_with_origins(
+    flags: &Flags,
+    environment: Environment<'_>,
+) -> Result<(Config, Origins), BadConfig> {
     let variables = Variables { environment };
     let mut mistakes = Vec::new();
     let file = flags.config.clone().or_else(|| variables.path("MINITALK_CONFIG"));
@@ -44,27 +52,34 @@ pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config, BadCo
             (from_file.config, from_file.places)
         }
     };
-    variables.apply(&mut config, &mut mistakes);
-    apply_flags(flags, &mut config);
+    let mut origins = places.origins();
+    variables.apply(&mut config, &mut mistakes, &mut origins);
+    apply_flags(flags, &mut config, &mut origins);
     mistakes.extend(check::mistakes(&config, &places));
     if !mistakes.is_empty() {
         return Err(BadConfig(mistakes));
     }
     if config.workers == 0 {
         config.workers = available_cores();
+        let origin = origins.entry("workers".to_owned()).or_insert_with(|| "default".to_owned());
+        *origin += ": one for each core available";
     }
-    Ok(config)
+    Ok((config, origins))
 }
 
-fn apply_flags(flags: &Flags, config: &mut Config) {
+fn apply_flags(flags: &Flags, config: &mut Config, origins: &mut Origins) {
+    let mut came = |key: &str, from: &str| drop(origins.insert(key.to_owned(), from.to_owned()));
     if !flags.listen.is_empty() {
         config.listen.clone_from(&flags.listen);
+        came("listen", "--listen");
     }
     if let Some(data_dir) = &flags.data_dir {
         config.data_dir.clone_from(data_dir);
+        came("data_dir", "--data-dir");
     }
     if let Some(workers) = flags.workers {
         config.workers = workers;
+        came("workers", "--workers");
     }
 }
 
@@ -74,12 +89,26 @@ fn available_cores() -> u16 {
     u16::try_from(cores).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
 }
 
+/// Which variable sets which setting.
+const VARIABLES: [(&str, &str); 5] = [
+    ("MINITALK_LISTEN", "listen"),
+    ("MINITALK_DATA_DIR", "data_dir"),
+    ("MINITALK_WORKERS", "workers"),
+    ("JWT_SECRET", "auth.jwt_secret"),
+    ("WEBSOCKET_TICKET_TTL", "challenge.ticket_ttl"),
+];
+
 struct Variables<'a> {
     environment: Environment<'a>,
 }
 
 impl Variables<'_> {
-    fn apply(&self, config: &mut Config, mistakes: &mut Vec<Mistake>) {
+    fn apply(&self, config: &mut Config, mistakes: &mut Vec<Mistake>, origins: &mut Origins) {
+        for (name, key) in VARIABLES {
+            if self.get(name).is_some() {
+                origins.insert(key.to_owned(), name.to_owned());
+            }
+        }
         let addresses = |text: &str| text.split(',').map(|one| one.trim().parse().ok()).collect();
         let expected = "addresses such as 127.0.0.1:4000, separated by commas";
         self.value("MINITALK_LISTEN", expected, addresses, &mut config.listen, mistakes);

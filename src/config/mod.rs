@@ -10,6 +10,7 @@ mod mistake;
 mod network;
 mod read;
 mod section;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +20,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{Environment, Flags, load};
+pub use load::{Environment, Flags, load, load_with_origins};
 pub use mistake::{BadConfig, Mistake};
 pub use network::Network;
 pub use read::check_file;
+pub use show::{Origins, show};
 
 /// Bytes of records in one batch, at most, whatever their number: bounds a frame to the workers.
 pub const BATCH_BYTES: usize = 4 << 20;
@@ -91,6 +93,8 @@ pub struct Config {
     pub workers: u16,
     /// Longest time between a stop signal and the exit.
     pub drain_timeout: Duration,
+    /// Longest time a process may leave the supervisor's question whether it is alive without an answer.
+    pub hang_timeout: Duration,
     /// Origins, beside the same one and loopback, whose pages may connect.
     pub allowed_origins: Vec<String>,
     /// Addresses and networks whose `X-Forwarded-For` is believed.
@@ -131,6 +135,7 @@ pub struct Auth {
 
 /// `auth.mode`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AuthMode {
     /// Every user call needs a token.
     Token,
@@ -179,6 +184,7 @@ pub struct Storage {
 
 /// `storage.fsync`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fsync {
     /// Each batch is synced before it is acked.
     Always,
@@ -205,6 +211,7 @@ pub struct SocketIo {
 
 /// `socketio.recovery`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Recovery {
     /// Those that ask and those recognised with certainty.
     Auto,
@@ -299,6 +306,7 @@ impl Default for Config {
             data_dir: PathBuf::from("data/storage"),
             workers: 0,
             drain_timeout: Duration::from_secs(30),
+            hang_timeout: Duration::from_secs(15),
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             admins: Vec::new(),

@@ -267,3 +267,74 @@ fn settings_survive_the_way_to_a_child() {
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
 }
+
+/// The example that operators begin with.
+const EXAMPLE: &str = include_str!("../../systemd/minitalk.toml");
+
+/// Each setting there is, as `section.key`.
+fn every_setting(settings: &serde_json::Value, prefix: &str, into: &mut Vec<String>) {
+    for (key, value) in settings.as_object().into_iter().flatten() {
+        let key = format!("{prefix}{key}");
+        if value.is_object() && value.get("secs").is_none() {
+            every_setting(value, &format!("{key}."), into);
+        } else {
+            into.push(key);
+        }
+    }
+}
+
+#[test]
+fn the_example_has_every_setting_with_its_default() {
+    assert_eq!(check_file("minitalk.toml", EXAMPLE), Ok(Config::default()));
+    let mut settings = Vec::new();
+    every_setting(&serde_json::to_value(Config::default()).unwrap(), "", &mut settings);
+    assert!(settings.len() > 60, "{settings:?}");
+    let (_, origins) = shown(EXAMPLE, &[], |flags| flags.workers = Some(1));
+    let missing: Vec<_> = settings.iter().filter(|key| !origins.contains_key(*key)).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+/// What `--print-config` shows, and the origins by setting.
+fn shown(file: &str, variables: &[(&str, &str)], change: impl FnOnce(&mut Flags)) -> (String, Origins) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.toml");
+    fs::write(&path, file).unwrap();
+    let variables: HashMap<String, OsString> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+    let mut flags = Flags { config: Some(path.clone()), ..Flags::default() };
+    change(&mut flags);
+    let (config, origins) = load_with_origins(&flags, &|name| variables.get(name).cloned()).unwrap();
+    let page = show(&config, &origins).replace(&path.display().to_string(), "m.toml");
+    (page, origins)
+}
+
+#[test]
+fn what_is_in_effect_is_shown_with_where_it_came_from() {
+    let file = "drain_timeout = \"1500ms\"\nworkers = 3\n[auth]\njwt_secret = \"tell nobody\"\n[storage]\nfsync = \"never\"\n";
+    let variables = [("MINITALK_WORKERS", "2"), ("WEBSOCKET_TICKET_TTL", "7"), ("JWT_SECRET", "nor this")];
+    let (page, _) = shown(file, &variables, |flags| flags.data_dir = Some(PathBuf::from("a \"b\"")));
+    let has = |value: &str, origin: &str| {
+        let is_it =
+            |line: &str| line.split_once(" # ").is_some_and(|(v, o)| v.trim_end() == value && o == origin);
+        assert!(page.lines().any(is_it), "{value} from {origin} is not in\n{page}");
+    };
+    has("drain_timeout = \"1500ms\"", "m.toml:1");
+    has("workers = 2", "MINITALK_WORKERS");
+    has("data_dir = 'a \"b\"'", "--data-dir");
+    has("jwt_secret = \"(hidden)\"", "JWT_SECRET");
+    has("fsync = \"never\"", "m.toml:6");
+    has("ticket_ttl = \"7s\"", "WEBSOCKET_TICKET_TTL");
+    has("mode = \"token\"", "default");
+    assert!(!page.contains("nor this") && !page.contains("tell nobody"), "{page}");
+    // It is a file again: the same settings but for the secret.
+    let again = check_file("m.toml", &page).unwrap();
+    assert_eq!((again.storage.fsync, again.workers), (Fsync::Never, 2));
+    assert_eq!(again.limits, Config::default().limits);
+}
+
+#[test]
+fn workers_for_each_core_say_so() {
+    let (page, _) = shown("workers = 0\n", &[], |_| {});
+    assert!(page.contains("# m.toml:1: one for each core available\n"), "{page}");
+    assert!(shown("", &[], |_| {}).0.contains("# default: one for each core available\n"));
+}

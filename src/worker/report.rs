@@ -24,6 +24,8 @@ pub async fn run(app: App, http: Open, lifeline: Lifeline) {
     let mut second = Second::starting();
     loop {
         let now = Instant::now();
+        // On the runtime's one thread: a loop that hangs keeps this from being said.
+        let _ = lifeline.prove_alive();
         let report = second.report(&app.core.lock(), &app.searches, &http, now);
         if report != last || now.duration_since(sent_at) >= AT_LEAST {
             // A supervisor that does not read misses a report, not the worker's time.

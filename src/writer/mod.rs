@@ -94,8 +94,8 @@ use crate::index::bulk;
 use crate::journal::disk::{Disk, RealDisk};
 use crate::link::frame::Position;
 
-/// Longest time between two reports.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between two reports, and until the supervisor's question is answered.
+const REPORT_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Shortest time between two reports.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
@@ -358,6 +358,7 @@ fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
         if let Some(failure) = running.failure() {
             return Err(failure);
         }
+        let _ = lifeline.prove_alive(); // if it is gone, the lifeline's thread is the one to know
         // Not taken: the supervisor is slow, and the next one says more.
         let _ = lifeline.report(&running.report());
         select! {

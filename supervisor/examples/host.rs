@@ -1,6 +1,6 @@
 //! The smallest host: a supervisor whose children do next to nothing, and misbehave on request.
 //!
-//! `host serve DATA_DIR ADDRESS WORKERS DRAIN_MS SETTINGS` runs one; the children are this program
+//! `host serve DATA_DIR ADDRESS WORKERS DRAIN_MS HANG_MS SETTINGS` runs one; the children are this program
 //! again. `SETTINGS` maps a child (`storage`, `worker 0`) to its manners:
 //!
 //! | manner | the child |
@@ -9,6 +9,7 @@
 //! | `{"never_ready": true}` | hangs while it comes up |
 //! | `{"exit_at_drain": N}` | exits with N when told to drain |
 //! | `{"deaf": true}` | does not drain |
+//! | `{"sleeps": true}` | does nothing more once it is ready |
 //! | `{"leaves": true}` | closes its lifeline once it is ready and lives on |
 //!
 //! Workers answer each TCP connection with their name. Everybody writes what happens to it into
@@ -25,7 +26,7 @@ use std::thread;
 use std::time::Duration;
 
 use minitalk_supervisor::child::{Child, Command, Lifeline};
-use minitalk_supervisor::{Listeners, Lock, Outcome, Plan, Program, run};
+use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, run};
 use serde_json::{Value, json};
 
 /// Time between two reports.
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
-    let [data_dir, address, workers, drain_ms, manners] = arguments else {
-        return Err("five arguments, please".into());
+    let [data_dir, address, workers, drain_ms, hang_ms, manners] = arguments else {
+        return Err("six arguments, please".into());
     };
     let (data_dir, workers) = (PathBuf::from(data_dir), workers.parse()?);
     let listeners = Listeners::open(&[address.parse::<SocketAddr>()?], workers, &data_dir)?;
@@ -56,9 +57,16 @@ fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
         lock,
         workers,
         drain_timeout: Duration::from_millis(drain_ms.parse()?),
+        hang_timeout: Duration::from_millis(hang_ms.parse()?),
         program: Program::same(),
         settings: json!({"data_dir": data_dir, "manners": serde_json::from_str::<Value>(manners)?}),
-        notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
+        notify: Notify {
+            socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
+            watchdog: std::env::var("WATCHDOG_USEC")
+                .ok()
+                .and_then(|usec| usec.parse().ok())
+                .map(Duration::from_micros),
+        },
     })?;
     Ok(if outcome == Outcome::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -85,7 +93,7 @@ fn child() -> Result<ExitCode, Box<dyn Error>> {
     if manners["never_ready"] != true {
         lifeline.ready()?;
     }
-    if manners["leaves"] != true {
+    if manners["leaves"] != true && manners["sleeps"] != true {
         let (lifeline, data_dir) = (lifeline.clone(), data_dir.clone());
         thread::spawn(move || report(&lifeline, &data_dir));
     }
@@ -116,6 +124,7 @@ fn answer(listener: &TcpListener, name: &str) {
 /// The disk is as well as `DATA_DIR/disk` says.
 fn report(lifeline: &Lifeline, data_dir: &Path) {
     loop {
+        let _ = lifeline.prove_alive(); // the report says the same if the supervisor is gone
         let disk = fs::read_to_string(data_dir.join("disk")).unwrap_or_else(|_| "ok".to_owned());
         if lifeline.report(&json!({"connections": 7, "disk": disk})).is_err() {
             return;

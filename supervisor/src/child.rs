@@ -3,7 +3,7 @@
 //! A child calls [`Child::adopt`] before anything else, on its main thread, so that it can never
 //! outlive its supervisor and so that the threads it starts inherit its signal mask. It then takes
 //! its descriptors, turns itself into a [`Lifeline`], says `ready` once it serves, reports at least
-//! once a second, and finishes when told to drain.
+//! once a second, proves that it works whenever it is asked, and finishes when told to drain.
 
 use std::ffi::CString;
 use std::fmt;

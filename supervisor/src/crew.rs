@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crate::Plan;
 use serde_json::Map;
 
-use crate::host::{Outcome, say};
+use crate::host::{Outcome, complain, say};
 use crate::message::Start;
-use crate::notify::{self, READY, STOPPING};
+use crate::notify::{READY, STOPPING, Systemd};
+use crate::pulse::{self, Health};
 use crate::restart::{End, Verdict};
 use crate::slot::{Place, Role, Slot};
 use crate::spawn::{News, Process};
@@ -31,6 +32,9 @@ pub(crate) struct Crew {
     phase: Phase,
     has_failed: bool,
     started: Instant,
+    systemd: Systemd,
+    /// When the children were last looked at.
+    looked: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,24 @@ impl Crew {
         let mut slots = vec![Slot::new(Role::Storage, 0)];
         slots.extend((0..plan.workers).map(|id| Slot::new(Role::Worker, id)));
         slots[0].place = Place::Due(now);
-        Crew { plan, storage_socket, slots, phase: Phase::Starting, has_failed: false, started: now }
+        let systemd = Systemd::new(plan.notify.clone(), now);
+        if plan.notify.watchdog.is_some_and(|watchdog| watchdog <= plan.hang_timeout) {
+            complain(format_args!(
+                "systemd's watchdog is no longer than hang_timeout ({:?}): it ends the whole service before a \
+                 process that hangs is replaced",
+                plan.hang_timeout
+            ));
+        }
+        Crew {
+            plan,
+            storage_socket,
+            slots,
+            phase: Phase::Starting,
+            has_failed: false,
+            started: now,
+            systemd,
+            looked: now,
+        }
     }
 
     /// The lifelines to poll, each with the place it belongs to.
@@ -72,9 +93,10 @@ impl Crew {
         let slots = self.slots.iter().filter_map(|slot| match &slot.place {
             Place::Due(at) => Some(*at),
             Place::Taken(process) if process.lifeline().is_none() => Some(now + DYING_CHECK),
-            Place::Taken(_) | Place::Empty => None,
+            Place::Taken(process) => process.next_look(now),
+            Place::Empty => None,
         });
-        slots.chain(phase).min()
+        slots.chain(phase).chain(self.systemd.next_beat()).min()
     }
 
     /// Takes in what the child at `index` has said.
@@ -87,7 +109,7 @@ impl Crew {
                 News::Ready if slot.restarts > 0 => say(format_args!("{slot} is back")),
                 News::Ready => {}
                 News::Broken(how) => {
-                    say(format_args!("{slot} does not keep to the protocol ({how}), killed"))
+                    complain(format_args!("{slot} does not keep to the protocol ({how}), killed"))
                 }
             }
         }
@@ -116,6 +138,7 @@ impl Crew {
     /// Does what time and the children's state ask for. Whether the host goes on.
     pub(crate) fn advance(&mut self, now: Instant) -> bool {
         self.start_due(now);
+        self.watch(now);
         match self.phase {
             Phase::Starting if self.slots[0].is_ready() => self.bring_up_workers(now),
             Phase::DrainingWorkers { deadline } if deadline <= now => self.out_of_time(),
@@ -129,8 +152,16 @@ impl Crew {
             | Phase::DrainingStorage { .. }
             | Phase::Killed => {}
         }
+        self.tell_systemd(now);
         !matches!(self.phase, Phase::DrainingStorage { .. } | Phase::Killed)
             || self.slots.iter().any(is_taken)
+    }
+
+    /// SIGHUP.
+    pub(crate) fn reload(&self) {
+        self.systemd.tell_reloading();
+        say(format_args!("SIGHUP: this version does not reload; nothing changed"));
+        self.systemd.tell(READY);
     }
 
     /// A stop signal: the first drains, the second kills.
@@ -138,7 +169,7 @@ impl Crew {
         match self.phase {
             Phase::Starting | Phase::Serving => {
                 say(format_args!("stopping"));
-                self.tell_systemd(STOPPING);
+                self.systemd.tell(STOPPING);
                 self.plan.listeners.close();
                 self.phase = Phase::DrainingWorkers { deadline: now + self.plan.drain_timeout };
                 for slot in &mut self.slots[1..] {
@@ -156,7 +187,7 @@ impl Crew {
     pub(crate) fn kill_all(&mut self, why: &str) {
         let names: Vec<String> =
             self.slots.iter().filter(|slot| is_taken(slot)).map(Slot::to_string).collect();
-        say(format_args!("{why}: killing {}", names.join(", ")));
+        complain(format_args!("{why}: killing {}", names.join(", ")));
         self.end_at_once();
     }
 
@@ -170,13 +201,14 @@ impl Crew {
     }
 
     pub(crate) fn status(&self, now: Instant) -> Status<'_> {
-        let reason = self.why_not_ready().unwrap_or_default();
+        let reason = self.why_not_ready(now).unwrap_or_default();
         let supervisor = ProcessStatus {
             role: "supervisor",
             id: 0,
             pid: std::process::id(),
             uptime_s: status::seconds(now.saturating_duration_since(self.started)),
             restarts: 0,
+            hangs: 0,
             rss_bytes: status::rss_bytes(std::process::id()),
             connections: 0,
             ready: reason.is_empty(),
@@ -194,15 +226,17 @@ impl Crew {
         }
     }
 
-    fn why_not_ready(&self) -> Option<String> {
+    fn why_not_ready(&self, now: Instant) -> Option<String> {
         if !matches!(self.phase, Phase::Starting | Phase::Serving) {
             return Some("stopping".to_owned());
         }
-        if let Some(slot) = self.slots.iter().find(|slot| !slot.is_ready()) {
-            return Some(match slot.role {
-                Role::Storage => "storage is not up".to_owned(),
-                Role::Worker => format!("worker {} is not up", slot.id),
-            });
+        if let Some(slot) = self.slots.iter().find(|slot| !slot.is_well(now)) {
+            let name = match slot.role {
+                Role::Storage => slot.role.name().to_owned(),
+                Role::Worker => format!("{} {}", slot.role.name(), slot.id),
+            };
+            let what = if slot.is_ready() { "does not answer" } else { "is not up" };
+            return Some(format!("{name} {what}"));
         }
         status::disk_fault(self.slots[0].report()).map(|fault| format!("disk: {fault}"))
     }
@@ -213,7 +247,7 @@ impl Crew {
                 continue;
             }
             match self.start(&self.slots[index], now) {
-                Ok(process) => self.slots[index].place = Place::Taken(process),
+                Ok(process) => self.slots[index].place = Place::Taken(Box::new(process)),
                 Err(error) => {
                     let name = self.slots[index].to_string();
                     self.ended(index, &name, &End::NotStarted(error.to_string()), None, now);
@@ -236,7 +270,7 @@ impl Crew {
             settings: self.plan.settings.clone(),
             fds: names.into_iter().map(str::to_owned).collect(),
         };
-        Process::start(&self.plan.program, &start, &fds, now)
+        Process::start(&self.plan.program, &start, &fds, self.plan.hang_timeout, now)
     }
 
     fn bring_up_workers(&mut self, now: Instant) {
@@ -259,7 +293,55 @@ impl Crew {
         let plural = if workers == 1 { "" } else { "s" };
         let data_dir = self.plan.lock.data_dir().display();
         say(format_args!("ready on {} ({workers} worker{plural}, data in {data_dir})", addresses.join(", ")));
-        self.tell_systemd(READY);
+        self.systemd.tell(READY);
+    }
+
+    /// Asks the children whether they work, and kills those that have not answered for too long.
+    fn watch(&mut self, now: Instant) {
+        let hang_timeout = self.plan.hang_timeout;
+        // There is a deadline at least that often. Stopped, or without a processor, the supervisor could
+        // hear nobody, and perhaps everybody else stood still too.
+        let was_away = now.saturating_duration_since(self.looked) > 2 * pulse::doubt(hang_timeout);
+        self.looked = now;
+        for slot in &mut self.slots {
+            let name = slot.to_string();
+            let Some(process) = slot.process_mut() else { continue };
+            if was_away {
+                process.forgive(now);
+            }
+            process.ask(now);
+            if let Health::Hung(silence) = process.health(now) {
+                complain(format_args!(
+                    "{name} has not answered for {:.1} s, killing it",
+                    silence.as_secs_f64()
+                ));
+                process.kill();
+                slot.hangs = slot.hangs.saturating_add(1);
+            }
+        }
+    }
+
+    /// The watchdog hears of life only while every child that serves has answered.
+    fn tell_systemd(&mut self, now: Instant) {
+        let is_silent = |slot: &Slot| {
+            slot.process().is_some_and(|process| process.served(now).is_some() && !slot.is_well(now))
+        };
+        let is_draining = !matches!(self.phase, Phase::Starting | Phase::Serving);
+        self.systemd.beat(is_draining || !self.slots.iter().any(is_silent), now);
+        let status = self.headline(now);
+        self.systemd.tell_status(status);
+    }
+
+    /// How the host is, in a few words.
+    fn headline(&self, now: Instant) -> String {
+        let addresses = self.plan.listeners.addresses().iter().map(ToString::to_string);
+        match (self.phase, self.why_not_ready(now)) {
+            (Phase::Starting, Some(reason)) => format!("starting: {reason}"),
+            (Phase::Starting | Phase::Serving, None) => {
+                format!("serving on {}", addresses.collect::<Vec<_>>().join(", "))
+            }
+            (_, reason) => format!("not ready: {}", reason.unwrap_or_default()),
+        }
     }
 
     /// Judges the end of the child at `index`, which is gone from its place already.
@@ -275,21 +357,21 @@ impl Crew {
         if is_draining {
             slot.place = Place::Empty;
             if *end != End::Exited(0) {
-                say(format_args!("{name} {end} while draining"));
+                complain(format_args!("{name} {end} while draining"));
                 self.has_failed = true;
             }
             return;
         }
         match slot.history.died(end, served) {
             Verdict::Again(pause) => {
-                say(format_args!("{name} {end}, starting it again"));
+                complain(format_args!("{name} {end}, starting it again"));
                 slot.restarts = slot.restarts.saturating_add(1);
                 slot.place = Place::Due(now + pause);
             }
             Verdict::GiveUp(why) => {
-                say(format_args!("{name} {end}: it {why}; stopping"));
+                complain(format_args!("{name} {end}: it {why}; stopping"));
                 slot.place = Place::Empty;
-                self.tell_systemd(STOPPING);
+                self.systemd.tell(STOPPING);
                 self.end_at_once();
             }
         }
@@ -314,14 +396,6 @@ impl Crew {
                 Place::Due(_) => slot.place = Place::Empty,
                 Place::Empty => {}
             }
-        }
-    }
-
-    /// systemd gives up on its own if it does not hear; the host goes on either way.
-    fn tell_systemd(&self, state: &str) {
-        if let Some(Err(error)) = self.plan.notify_socket.as_ref().map(|socket| notify::notify(socket, state))
-        {
-            say(format_args!("cannot tell systemd {state}: {error}"));
         }
     }
 }

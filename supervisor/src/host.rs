@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -129,7 +130,7 @@ impl Host {
         while let Some(wish) = self.signals.next()? {
             match wish {
                 Wish::Stop => self.crew.stop(now),
-                Wish::Reload => say(format_args!("SIGHUP: this version does not reload; nothing changed")),
+                Wish::Reload => self.crew.reload(),
                 Wish::ChildEnded => has_child_ended = true,
             }
         }
@@ -146,9 +147,21 @@ fn answer(crew: &Crew, request: &str, now: Instant) -> String {
     status.unwrap_or_else(|error| format!("{{\"error\":\"{}\"}}", error.to_string().escape_default()))
 }
 
-/// One line for the operator. A closed standard error is no reason to end.
+/// One line for the operator.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
-    let _ = io::stderr().write_all(format!("{NAME}: {text}\n").as_bytes());
+    write_line("<6>", text);
+}
+
+/// One line for the operator about something that should not be.
+pub(crate) fn complain(text: fmt::Arguments<'_>) {
+    write_line("<4>", text);
+}
+
+/// A closed standard error is no reason to end. journald takes the level from the line's beginning.
+fn write_line(level: &str, text: fmt::Arguments<'_>) {
+    static HAS_JOURNAL: LazyLock<bool> = LazyLock::new(|| std::env::var_os("JOURNAL_STREAM").is_some());
+    let level = if *HAS_JOURNAL { level } else { "" };
+    let _ = io::stderr().write_all(format!("{level}{NAME}: {text}\n").as_bytes());
 }
 
 /// The private directory with the two sockets in it.

@@ -7,6 +7,7 @@
 //! | [`host`] | the one loop, which waits for everything at once |
 //! | [`crew`], [`slot`] | the phases of a host's life: who is started, replaced, drained, killed when |
 //! | [`restart`] | whether and when a dead child is started again; pure |
+//! | [`pulse`] | whether a living child still does its work; pure |
 //! | [`spawn`] | a child process, from its start to its end |
 //! | [`lifeline`], [`message`], [`lines`] | what supervisor and child say to each other |
 //! | [`child`] | the child's side of it: what every role calls first |
@@ -35,6 +36,7 @@ mod listeners;
 mod lock;
 mod message;
 mod notify;
+mod pulse;
 mod rates;
 mod restart;
 mod signals;
@@ -53,6 +55,7 @@ pub use error::StartError;
 pub use host::Outcome;
 pub use listeners::Listeners;
 pub use lock::Lock;
+pub use notify::Notify;
 pub use spawn::Program;
 
 /// Begins every line for the operator, and is what the processes are called.
@@ -75,12 +78,15 @@ pub struct Plan {
     pub workers: u16,
     /// Longest time from a stop signal to the end; whoever is not gone by then is killed.
     pub drain_timeout: Duration,
+    /// Longest time a child may leave the question whether it is alive without an answer; then it is
+    /// killed and replaced.
+    pub hang_timeout: Duration,
     /// What each child is started with.
     pub program: Program,
     /// Handed to each child as they are, at most 128 KiB of JSON.
     pub settings: Value,
-    /// Where systemd wants to be told (`NOTIFY_SOCKET`), if it does.
-    pub notify_socket: Option<std::ffi::OsString>,
+    /// What systemd wants to be told.
+    pub notify: Notify,
 }
 
 /// Runs a host until it is stopped or cannot go on. All its processes are gone when this returns.

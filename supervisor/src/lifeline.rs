@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, ControlMessage, MsgFlags};
 
 use crate::lines::Lines;
-use crate::message::{self, DRAIN, FromChild, REPORT_BYTES, START_BYTES, START_FDS, Start, ToChild};
+use crate::message::{self, ASK, DRAIN, FromChild, REPORT_BYTES, START_BYTES, START_FDS, Start, ToChild};
 
 /// Bytes taken from one child per turn, so that a talkative one cannot keep the others waiting.
 const READ_BYTES: usize = 64 << 10;
@@ -84,12 +84,21 @@ impl Lifeline {
 
     /// Tells the child to drain.
     pub(crate) fn drain(&self) -> io::Result<()> {
-        let line = message::line(&ToChild { command: DRAIN.to_owned() })?;
-        match socket::send(self.stream.as_raw_fd(), &line, MsgFlags::MSG_NOSIGNAL) {
-            Ok(_) => Ok(()),
+        match self.send(DRAIN) {
             Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()), // it is dying: as good as drained
-            Err(errno) => Err(errno.into()),
+            other => Ok(other?),
         }
+    }
+
+    /// Asks the child whether it is alive. One that cannot be asked will not answer.
+    pub(crate) fn ask(&self) {
+        let _ = self.send(ASK);
+    }
+
+    fn send(&self, command: &str) -> Result<(), Errno> {
+        // Cannot fail: an object of one text. An empty line would be one that the child refuses.
+        let line = message::line(&ToChild { command: command.to_owned() }).unwrap_or_default();
+        socket::send(self.stream.as_raw_fd(), &line, MsgFlags::MSG_NOSIGNAL).map(drop)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

@@ -7,14 +7,19 @@
 //! `SO_REUSEPORT` alone would also let a second host of the same user share the port unnoticed. So the
 //! first socket of an address binds without it, which fails when anything else has the port, and only
 //! then allows the others to join.
+//!
+//! systemd may have opened the ports itself (`systemd.socket(5)`). Such a socket is root's, so nobody of
+//! another user may join it by `SO_REUSEPORT`: all workers share it, and its queue is even kept while the
+//! whole host is away.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::StartError;
@@ -59,6 +64,31 @@ impl Listeners {
         }
     }
 
+    /// The sockets that systemd has opened for this process, each shared by all workers; none: it has
+    /// opened none. To be called once.
+    pub fn from_systemd() -> Result<Option<Vec<TcpListener>>, StartError> {
+        let mut given = ListenFd::from_env();
+        let take = |index| given.take_tcp_listener(index).transpose();
+        let sockets: io::Result<Vec<TcpListener>> = (0..).map_while(take).collect();
+        let sockets = sockets.map_err(unusable)?;
+        Ok(Some(sockets).filter(|sockets| !sockets.is_empty()))
+    }
+
+    /// The addresses of such sockets.
+    pub fn addresses_of(given: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+        let addresses: io::Result<_> = given.iter().map(TcpListener::local_addr).collect();
+        addresses.map_err(unusable)
+    }
+
+    /// All workers listen on each of these sockets.
+    pub fn share(given: Vec<TcpListener>, workers: u16) -> Result<Listeners, StartError> {
+        let addresses = Listeners::addresses_of(&given)?;
+        let given: Vec<Socket> = given.into_iter().map(Socket::from).collect();
+        let copies = |_| given.iter().map(copy).collect::<io::Result<Vec<Socket>>>();
+        let sockets: io::Result<_> = (0..workers).map(copies).collect();
+        Ok(Listeners { addresses, sockets: sockets.map_err(unusable)? })
+    }
+
     /// The addresses listened on, with their real ports, in the order given.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -94,10 +124,7 @@ fn open_address(address: SocketAddr, v6_only: bool, workers: u16) -> io::Result<
     let first = new_socket(address, v6_only)?;
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
-    let real = first
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::Error::other("the system named no address for the socket"))?;
+    let real = address_of(&first)?;
     let mut sockets = vec![first];
     for _ in 1..workers {
         let socket = new_socket(real, v6_only)?;
@@ -109,6 +136,23 @@ fn open_address(address: SocketAddr, v6_only: bool, workers: u16) -> io::Result<
         socket.listen(BACKLOG)?;
     }
     Ok((real, sockets))
+}
+
+fn copy(socket: &Socket) -> io::Result<Socket> {
+    if !socket.is_listener()? {
+        return Err(io::Error::other("one of them does not listen"));
+    }
+    socket.set_nonblocking(true)?; // for all copies together
+    socket.try_clone()
+}
+
+fn unusable(error: io::Error) -> StartError {
+    StartError::System { what: "use systemd's sockets", error }
+}
+
+fn address_of(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::Error::other("the system named no address for the socket"))
 }
 
 fn new_socket(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
@@ -167,6 +211,21 @@ mod tests {
             assert!(error.to_string().contains(&taken.to_string()), "{error}");
             assert!(error.to_string().contains("in use"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_given_socket_is_shared_by_all_workers() {
+        let given = TcpListener::bind(loopback(0)).unwrap();
+        let address = given.local_addr().unwrap();
+        let mut listeners = Listeners::share(vec![given], 3).unwrap();
+        assert_eq!(listeners.addresses(), [address]);
+        let of_last: Vec<_> = listeners.of_worker(2).map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+        assert_eq!(of_last.len(), 1);
+        listeners.close();
+        let client = TcpStream::connect(address).unwrap();
+        let accepting = TcpListener::from(of_last.into_iter().next().unwrap());
+        accepting.set_nonblocking(false).unwrap();
+        assert_eq!(accepting.accept().unwrap().1, client.local_addr().unwrap());
     }
 
     #[test]

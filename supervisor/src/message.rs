@@ -37,6 +37,8 @@ pub(crate) enum FromChild {
     Ready(bool),
     /// Its figures, for whoever asks for the status.
     Report(Value),
+    /// It does its work; the answer to [`ASK`]. Always `true`.
+    Alive(bool),
 }
 
 /// A line to a child.
@@ -47,6 +49,8 @@ pub(crate) struct ToChild {
 
 /// [`ToChild::command`]: finish what was begun, then exit with 0.
 pub(crate) const DRAIN: &str = "drain";
+/// [`ToChild::command`]: say [`FromChild::Alive`].
+pub(crate) const ASK: &str = "ask";
 
 /// A message as its line, newline included.
 pub(crate) fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
@@ -61,6 +65,7 @@ mod tests {
 
     #[test]
     fn the_lines_are_the_documented_ones() {
+        assert_eq!(line(&FromChild::Alive(true)).unwrap(), b"{\"alive\":true}\n");
         assert_eq!(line(&FromChild::Ready(true)).unwrap(), b"{\"ready\":true}\n");
         let report = FromChild::Report(serde_json::json!({"connections": 3}));
         assert_eq!(line(&report).unwrap(), b"{\"report\":{\"connections\":3}}\n");

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::pulse::Health;
 use crate::restart::History;
 use crate::spawn::Process;
 use crate::status::{self, NO_REPORT, ProcessStatus};
@@ -24,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) place: Place,
     pub(crate) history: History,
     pub(crate) restarts: u32,
+    /// How many of them because it did not answer.
+    pub(crate) hangs: u32,
 }
 
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(crate) enum Place {
     /// To be started then.
     Due(Instant),
     /// Somebody is here.
-    Taken(Process),
+    Taken(Box<Process>),
 }
 
 impl Role {
@@ -47,7 +50,7 @@ impl Role {
 
 impl Slot {
     pub(crate) fn new(role: Role, id: u16) -> Slot {
-        Slot { role, id, place: Place::Empty, history: History::default(), restarts: 0 }
+        Slot { role, id, place: Place::Empty, history: History::default(), restarts: 0, hangs: 0 }
     }
 
     pub(crate) fn process(&self) -> Option<&Process> {
@@ -68,6 +71,11 @@ impl Slot {
         self.process().is_some_and(Process::is_ready)
     }
 
+    /// Whether it serves and answers.
+    pub(crate) fn is_well(&self, now: Instant) -> bool {
+        self.process().is_some_and(|process| process.is_ready() && process.health(now) == Health::Well)
+    }
+
     /// Its last report; an empty object while there is none.
     pub(crate) fn report(&self) -> &Value {
         self.process().map_or(&NO_REPORT, Process::report)
@@ -82,9 +90,10 @@ impl Slot {
             pid,
             uptime_s: status::seconds(process.map(|process| process.age(now)).unwrap_or_default()),
             restarts: self.restarts,
+            hangs: self.hangs,
             rss_bytes: if pid == 0 { 0 } else { status::rss_bytes(pid) },
             connections: status::connections(self.report()),
-            ready: self.is_ready(),
+            ready: self.is_well(now),
             report: self.report(),
             rates: process.map(|process| process.rates().clone()).unwrap_or_default(),
         }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::NAME;
 use crate::lifeline::{Lifeline, Line};
 use crate::message::{FromChild, Start};
+use crate::pulse::{Health, Pulse};
 use crate::rates::Rates;
 use crate::restart::End;
 use crate::status::NO_REPORT;
@@ -51,6 +52,11 @@ pub(crate) struct Process {
     is_draining: bool,
     started: Instant,
     ready_since: Option<Instant>,
+    /// Whether it still works; known once it serves.
+    pulse: Option<Pulse>,
+    /// Longest time it may leave a question without an answer.
+    hang_timeout: Duration,
+    is_killed: bool,
     /// Its last report; an empty object until the first.
     report: Value,
     rates: Rates,
@@ -71,6 +77,7 @@ impl Process {
         program: &Program,
         start: &Start,
         fds: &[BorrowedFd<'_>],
+        hang_timeout: Duration,
         now: Instant,
     ) -> io::Result<Process> {
         let (lifeline, stdin) = Lifeline::open(start, fds)?;
@@ -87,6 +94,9 @@ impl Process {
             is_draining: false,
             started: now,
             ready_since: None,
+            pulse: None,
+            hang_timeout,
+            is_killed: false,
             report: NO_REPORT.clone(),
             rates: Rates::default(),
             ended: false,
@@ -97,8 +107,36 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has said that it serves, and nobody has killed it since.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready_since.is_some()
+        self.ready_since.is_some() && !self.is_killed
+    }
+
+    /// Asks it whether it works, if that is due.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        if let (Some(pulse), Some(lifeline)) = (&mut self.pulse, &self.lifeline)
+            && pulse.is_due(now)
+        {
+            lifeline.ask();
+            pulse.asked(now);
+        }
+    }
+
+    /// What it has answered; a child that comes up, drains or was killed has nothing to answer.
+    pub(crate) fn health(&self, now: Instant) -> Health {
+        self.pulse.as_ref().map_or(Health::Well, |pulse| pulse.health(now))
+    }
+
+    /// When to look at its answers again.
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.pulse.as_ref().map(|pulse| pulse.next_look(now))
+    }
+
+    /// Gives it its time anew: the supervisor could not hear its answer.
+    pub(crate) fn forgive(&mut self, now: Instant) {
+        if let Some(pulse) = &mut self.pulse {
+            pulse.forgive(now);
+        }
     }
 
     pub(crate) fn report(&self) -> &Value {
@@ -135,7 +173,13 @@ impl Process {
                 FromChild::Ready(_) if self.ready_since.is_some() => {}
                 FromChild::Ready(_) => {
                     self.ready_since = Some(now);
+                    self.pulse = (!self.is_draining).then(|| Pulse::new(self.hang_timeout, now));
                     news.push(News::Ready);
+                }
+                FromChild::Alive(_) => {
+                    if let Some(pulse) = &mut self.pulse {
+                        pulse.answered(now);
+                    }
                 }
                 FromChild::Report(report) => {
                     self.rates.take(&report, now);
@@ -160,7 +204,8 @@ impl Process {
     pub(crate) fn drain(&mut self) {
         let Some(lifeline) = &self.lifeline else { return };
         match lifeline.drain() {
-            Ok(()) => self.is_draining = true,
+            // Its work ends in any order; the drain time is its limit from here.
+            Ok(()) => (self.is_draining, self.pulse) = (true, None),
             Err(_) => self.kill(),
         }
     }
@@ -174,6 +219,7 @@ impl Process {
 
     /// Only fails where there is nothing left to kill.
     pub(crate) fn kill(&mut self) {
+        (self.is_killed, self.pulse) = (true, None);
         let _ = self.child.kill();
     }
 

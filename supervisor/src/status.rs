@@ -34,6 +34,7 @@ pub(crate) struct ProcessStatus<'a> {
     pub(crate) pid: u32,
     pub(crate) uptime_s: f64,
     pub(crate) restarts: u32,
+    pub(crate) hangs: u32,
     pub(crate) rss_bytes: u64,
     pub(crate) connections: u64,
     pub(crate) ready: bool,

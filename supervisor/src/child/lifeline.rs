@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use nix::sys::socket::{self, MsgFlags};
 use serde_json::Value;
 
 use crate::lines::Lines;
-use crate::message::{self, DRAIN, FromChild, REPORT_BYTES, ToChild};
+use crate::message::{self, ASK, DRAIN, FromChild, REPORT_BYTES, ToChild};
 
 /// What the supervisor wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +30,14 @@ struct Shared {
     commands: Mutex<Lines>,
     /// The rest of a line that the socket took only in part; it must go out before any other.
     unsent: Mutex<Vec<u8>>,
+    /// The supervisor has asked and was not answered.
+    is_asked: AtomicBool,
 }
 
 impl Lifeline {
     pub(super) fn new(stream: UnixStream, commands: Lines) -> Lifeline {
         let (commands, unsent) = (Mutex::new(commands), Mutex::new(Vec::new()));
-        Lifeline(Arc::new(Shared { stream, commands, unsent }))
+        Lifeline(Arc::new(Shared { stream, commands, unsent, is_asked: AtomicBool::new(false) }))
     }
 
     /// Says that this process serves. Waits if the supervisor is behind.
@@ -51,20 +54,24 @@ impl Lifeline {
     ///
     /// A report past 1 MiB is an error, as is a supervisor that is gone.
     pub fn report(&self, report: &Value) -> io::Result<()> {
-        let mut unsent = match self.0.unsent.try_lock() {
-            Ok(unsent) => unsent,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        if !self.push_out(&mut unsent)? {
-            return Ok(());
-        }
         let line = message::line(&FromChild::Report(report.clone()))?;
         if line.len() > REPORT_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a report of more than 1 MiB"));
         }
-        *unsent = line;
-        self.push_out(&mut unsent)?;
+        self.offer(line).map(drop)
+    }
+
+    /// Says that this process does its work, if the supervisor has asked since the last time. Never
+    /// waits. To be called several times a second by the very loop whose standing still would be a
+    /// failure: a thread of its own would prove nothing.
+    ///
+    /// A supervisor that is gone is an error.
+    pub fn prove_alive(&self) -> io::Result<()> {
+        if self.0.is_asked.swap(false, Ordering::AcqRel)
+            && !self.offer(message::line(&FromChild::Alive(true))?)?
+        {
+            self.0.is_asked.store(true, Ordering::Release); // said next time
+        }
         Ok(())
     }
 
@@ -76,8 +83,10 @@ impl Lifeline {
             while let Some(line) = lines.next_line().map_err(|_| io::ErrorKind::InvalidData)? {
                 let message: ToChild = serde_json::from_slice(&line)?;
                 // A newer supervisor may know commands that this process does not: no reason to die.
-                if message.command == DRAIN {
-                    return Ok(Some(Command::Drain));
+                match message.command.as_str() {
+                    DRAIN => return Ok(Some(Command::Drain)),
+                    ASK => self.0.is_asked.store(true, Ordering::Release),
+                    _ => {}
                 }
             }
             match (&self.0.stream).read(&mut bytes) {
@@ -88,6 +97,21 @@ impl Lifeline {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Sends a line if that needs no waiting; whether it was taken.
+    fn offer(&self, line: Vec<u8>) -> io::Result<bool> {
+        let mut unsent = match self.0.unsent.try_lock() {
+            Ok(unsent) => unsent,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        if !self.push_out(&mut unsent)? {
+            return Ok(false);
+        }
+        *unsent = line;
+        self.push_out(&mut unsent)?;
+        Ok(true)
     }
 
     /// Writes what it can without waiting; whether nothing is left.
@@ -128,6 +152,47 @@ mod tests {
         drop(supervisor);
         assert_eq!(lifeline.next_command().unwrap(), None);
         lifeline.report(&json!({})).unwrap_err();
+    }
+
+    #[test]
+    fn a_question_is_answered_once_and_only_when_asked() {
+        let (lifeline, mut supervisor) = pair();
+        lifeline.prove_alive().unwrap();
+        for _ in 0..2 {
+            supervisor.write_all(b"{\"command\":\"ask\"}\n{\"command\":\"drain\"}\n").unwrap();
+            assert_eq!(lifeline.next_command().unwrap(), Some(Command::Drain));
+            lifeline.prove_alive().unwrap();
+            lifeline.prove_alive().unwrap();
+        }
+        drop(lifeline);
+        let mut all = String::new();
+        supervisor.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "{\"alive\":true}\n{\"alive\":true}\n");
+    }
+
+    #[test]
+    fn an_answer_that_found_no_room_is_given_later() {
+        let (lifeline, mut supervisor) = pair();
+        supervisor.write_all(b"{\"command\":\"ask\"}\n{\"command\":\"drain\"}\n").unwrap();
+        lifeline.next_command().unwrap();
+        let long = json!({"text": "x".repeat(100_000)});
+        for _ in 0..100 {
+            lifeline.report(&long).unwrap();
+        }
+        lifeline.prove_alive().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = String::new();
+            supervisor.read_to_string(&mut all).unwrap();
+            all
+        });
+        while lifeline.0.is_asked.load(Ordering::Acquire) {
+            lifeline.prove_alive().unwrap();
+            std::thread::yield_now();
+        }
+        lifeline.ready().unwrap();
+        drop(lifeline);
+        let all = reader.join().unwrap();
+        assert!(all.ends_with("{\"alive\":true}\n{\"ready\":true}\n"), "{}", all.len());
     }
 
     #[test]

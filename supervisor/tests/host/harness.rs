@@ -19,6 +19,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Drain time of hosts that are not expected to use it up.
 pub const LONG_DRAIN_MS: u32 = 60_000;
+/// Time to answer of children that are not expected to hang.
+pub const LONG_HANG_MS: u32 = 600_000;
 
 /// How to start a host.
 #[derive(Clone)]
@@ -28,9 +30,12 @@ pub struct Setup {
     pub address: SocketAddr,
     pub workers: u16,
     pub drain_ms: u32,
+    pub hang_ms: u32,
     /// See `examples/host.rs`.
     pub manners: Value,
     pub notify_socket: String,
+    /// `WATCHDOG_USEC`
+    pub watchdog_usec: String,
 }
 
 /// A host process; killed when dropped, and its children with it.
@@ -49,8 +54,10 @@ pub fn setup() -> (TempDir, Setup) {
         address: "127.0.0.1:0".parse().unwrap(),
         workers: 2,
         drain_ms: LONG_DRAIN_MS,
+        hang_ms: LONG_HANG_MS,
         manners: json!({}),
         notify_socket: String::new(),
+        watchdog_usec: String::new(),
     };
     (root, setup)
 }
@@ -65,9 +72,11 @@ impl Setup {
         let mut process = Command::new(&self.program)
             .arg("serve")
             .arg(&self.data_dir)
-            .args([self.address.to_string(), self.workers.to_string(), self.drain_ms.to_string()])
+            .args([self.address.to_string(), self.workers.to_string()])
+            .args([self.drain_ms.to_string(), self.hang_ms.to_string()])
             .arg(self.manners.to_string())
             .env("NOTIFY_SOCKET", &self.notify_socket)
+            .env("WATCHDOG_USEC", &self.watchdog_usec)
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()

@@ -5,6 +5,7 @@
 //! | `start.rs` | what comes up, in which order, and what stops a start |
 //! | `restart.rs` | children that die |
 //! | `stop.rs` | signals and the end |
+//! | `watchdog.rs` | children that hang, and what systemd hears |
 //! | `control.rs` | the control socket |
 //!
 //! `harness.rs` starts the host of `examples/host.rs`.
@@ -16,3 +17,4 @@ mod harness;
 mod restart;
 mod start;
 mod stop;
+mod watchdog;

@@ -25,9 +25,11 @@ fn storage_comes_first_and_ready_last() {
     let expected = format!("minitalk: ready on {address} (2 workers, data in {})", host.data_dir.display());
     assert_eq!(host.lines(), [expected]);
     assert!(greeting(TcpStream::connect(address).unwrap()).starts_with("worker "));
-    let mut bytes = [0; 64];
-    let count = systemd.recv(&mut bytes).unwrap();
-    assert_eq!(&bytes[..count], b"READY=1");
+    eventually("READY=1", || {
+        let mut bytes = [0; 64];
+        let count = systemd.recv(&mut bytes).unwrap();
+        (&bytes[..count] == b"READY=1").then_some(()).ok_or(())
+    });
 
     let status = host.status_when("the first reports", |status| status["ready"] == true);
     assert_eq!(status["reason"], "");

@@ -1,0 +1,125 @@
+//! Children that hang, and what systemd hears.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::harness::{Setup, eventually, kill, setup, wait_until_dead};
+
+/// A limit far above what an answer takes, and far below what a test waits.
+const HANG_MS: u32 = 2_000;
+
+/// What systemd would hear; waits do not end before something comes.
+struct Systemd(UnixDatagram);
+
+impl Systemd {
+    fn of(setup: &mut Setup, root: &Path) -> Systemd {
+        let path = root.join("notify");
+        path.to_str().unwrap().clone_into(&mut setup.notify_socket);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Systemd(socket)
+    }
+
+    fn heard(&self) -> Option<String> {
+        let mut bytes = [0; 1_024];
+        let count = self.0.recv(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..count].to_vec()).unwrap())
+    }
+
+    fn wait_for(&self, state: &str) -> String {
+        eventually(state, || self.heard().filter(|heard| heard.starts_with(state)).ok_or(()))
+    }
+}
+
+#[test]
+fn a_stopped_child_is_found_killed_and_replaced() {
+    let (_root, mut setup) = setup();
+    setup.hang_ms = HANG_MS;
+    let host = setup.start_ready();
+    for (name, hung) in [("worker 1", "worker 1 does not answer"), ("storage", "storage does not answer")] {
+        let old = host.pid_of(name);
+        kill(old, Signal::SIGSTOP);
+        host.status_when("a doubt", |status| status["ready"] == false && status["reason"] == hung);
+        wait_until_dead(old);
+        let new = host.successor(name, old);
+        assert_eq!((&new["restarts"], &new["hangs"]), (&json!(1), &json!(1)), "{name}");
+        host.wait_for_line(&format!("{name} (pid {old}) has not answered for "));
+        host.status_when("ready again", |status| status["ready"] == true);
+    }
+    assert_eq!(host.process("worker 0")["restarts"], 0);
+}
+
+#[test]
+fn a_child_whose_work_stands_still_is_replaced_although_it_lives() {
+    let (_root, mut setup) = setup();
+    setup.hang_ms = HANG_MS;
+    let host = setup.with_manners(json!({"worker 0": {"sleeps": true}})).start_ready();
+    host.status_when("a successor", |status| status["processes"][2]["hangs"] != 0);
+    assert_eq!(host.process("worker 1")["restarts"], 0);
+}
+
+#[test]
+fn nobody_is_killed_for_what_the_supervisor_missed() {
+    let (_root, mut setup) = setup();
+    setup.hang_ms = HANG_MS;
+    let host = setup.start_ready();
+    let children = host.child_pids();
+    for pid in children.iter().copied().chain([host.pid()]) {
+        kill(pid, Signal::SIGSTOP);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2 * u64::from(HANG_MS)));
+    for pid in [host.pid()].into_iter().chain(children.iter().copied()) {
+        kill(pid, Signal::SIGCONT);
+    }
+    host.status_when("ready again", |status| status["ready"] == true);
+    assert_eq!(host.child_pids(), children);
+}
+
+#[test]
+fn systemd_hears_of_the_whole_life() {
+    let (root, mut setup) = setup();
+    let systemd = Systemd::of(&mut setup, root.path());
+    let mut host = setup.start();
+    systemd.wait_for("STATUS=starting: storage is not up");
+    systemd.wait_for("READY=1");
+    systemd.wait_for(&format!("STATUS=serving on {}", host.address()));
+    host.signal(Signal::SIGHUP);
+    let reloading = systemd.wait_for("RELOADING=1");
+    let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    assert!(usec.parse::<u64>().unwrap() > 0, "{usec}");
+    systemd.wait_for("READY=1");
+    host.signal(Signal::SIGTERM);
+    systemd.wait_for("STOPPING=1");
+    systemd.wait_for("STATUS=not ready: stopping");
+    assert_eq!(host.wait_for_end(), Some(0));
+}
+
+#[test]
+fn systemd_hears_no_sign_of_life_while_a_child_is_silent() {
+    let (root, mut setup) = setup();
+    "300000".clone_into(&mut setup.watchdog_usec);
+    setup.hang_ms = 20_000; // of which a quarter is waited for before it is doubted
+    let systemd = Systemd::of(&mut setup, root.path());
+    let host = setup.start_ready();
+    host.wait_for_line("systemd's watchdog is no longer than hang_timeout (20s)");
+    systemd.wait_for("WATCHDOG=1");
+    let old = host.pid_of("worker 0");
+    kill(old, Signal::SIGSTOP);
+    systemd.wait_for("STATUS=not ready: worker 0 does not answer");
+    // All that comes from here on, until it goes on again, is silence.
+    let uptime = |status: &serde_json::Value| status["processes"][0]["uptime_s"].as_f64().unwrap();
+    let doubted = uptime(&host.status());
+    host.status_when("five intervals", |status| {
+        while let Some(heard) = systemd.heard() {
+            assert_ne!(heard, "WATCHDOG=1");
+        }
+        uptime(status) > doubted + 1.5
+    });
+    kill(old, Signal::SIGCONT);
+    systemd.wait_for("STATUS=serving");
+    systemd.wait_for("WATCHDOG=1");
+    assert_eq!(host.process("worker 0")["restarts"], 0);
+}
