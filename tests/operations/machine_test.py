@@ -1,0 +1,195 @@
+"""A new operator on an empty Debian machine, following docs/operating.md block by block, under a real systemd."""
+
+import json
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+from debian import ROOT, Machine, blocks
+
+BINARY = os.environ.get("MINITALK_BIN") or str(ROOT / "target/release/minitalk")
+# A certificate for nginx, made outside: the machine has no openssl.
+CERTIFICATE = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+               "-subj", "/CN=chat.test", "-addext", "subjectAltName=DNS:chat.test"]
+ALICE = """'{"username":"alice","password":"a secret of hers"}'"""
+
+
+class Operator(unittest.TestCase):
+    """The tests are one story: each begins where the one before it ended (they run in order of their names)."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.blocks = blocks()
+        cls.done = set()
+        cls.machine = Machine()
+        cls.addClassCleanup(cls.machine.stop)
+        cls.machine.boot()
+        cls.versions = []
+        for version in ["0.9.1", "0.9.2"]:
+            made = subprocess.run([ROOT / "packaging/build-deb", "--fast", "--binary", BINARY, "--version", version, cls.machine.place / "up"],
+                                  check=True, stdout=subprocess.PIPE, text=True)
+            cls.versions.append(Path(made.stdout.strip()))
+
+    def follow(self, name):
+        self.done.add(name)
+        return self.machine.ok(self.blocks[name])
+
+    def bring(self, deb):
+        """Puts a package where the operator's shell is, alone."""
+        self.machine.sh("rm -f /root/minitalk_*.deb")
+        (self.machine.root / "root" / deb.name).write_bytes(deb.read_bytes())
+
+    def properties(self, *names):
+        said = self.machine.ok("systemctl show minitalk " + " ".join(f"-p {name}" for name in names))
+        return dict(line.split("=", 1) for line in said.splitlines())
+
+    def status(self):
+        return json.loads(self.machine.ok("minitalk status --json --data-dir /var/lib/minitalk"))
+
+    def pid(self, role, number=0):
+        return next(p["pid"] for p in self.status()["processes"] if p["role"] == role and p["id"] == number)
+
+    def when_ready(self):
+        self.machine.until("/ready is 200", lambda: self.machine.run("curl -sf localhost:4000/ready")[0] == 0)
+
+    def call(self, path, body=None, token=None, base="localhost:4000"):
+        options = f"-d {body} " if body else ""
+        options += f"-H 'Authorization: Bearer {token}' " if token else ""
+        return json.loads(self.machine.ok(f"curl -s {options}{base}{path}"))
+
+    def login(self):
+        return self.call("/api/auth/login", ALICE)["token"]
+
+    def test_01_it_is_installed_and_runs(self):
+        self.bring(self.versions[0])
+        self.assertIn("active (running)", self.follow("install"))
+        said = self.follow("look")
+        self.assertIn("/etc/minitalk/minitalk.toml: ok", said)
+        self.assertIn('data_dir = "/var/lib/minitalk"', said)
+        self.assertIn('"status":"ready"', said)
+        service = self.properties("NotifyAccess", "StatusText", "WatchdogUSec", "UnitFileState", "User", "NRestarts")
+        self.assertEqual(service["StatusText"], "serving on 127.0.0.1:4000")
+        self.assertEqual((service["WatchdogUSec"], service["UnitFileState"], service["NRestarts"]), ("30s", "enabled", "0"))
+        self.assertEqual(self.machine.ok("stat -c '%U %G %a' /var/lib/minitalk /etc/minitalk/minitalk.toml /etc/default/minitalk").split("\n")[:3],
+                         ["minitalk minitalk 750", "root minitalk 640", "root root 640"])
+        self.assertEqual(self.machine.ok("ps -o user= -C minitalk | sort -u").strip(), "minitalk")
+        for path in ["usr/share/man/man1/minitalk.1.gz", "usr/share/man/man1/minitalk-serve.1.gz", "usr/share/bash-completion/completions/minitalk",
+                     "usr/share/zsh/vendor-completions/_minitalk", "usr/share/fish/vendor_completions.d/minitalk.fish"]:
+            self.assertGreater((self.machine.root / path).stat().st_size, 500, path)
+        self.machine.ok("bash -n /usr/share/bash-completion/completions/minitalk")
+        self.assertEqual(self.machine.sh("systemctl --failed --no-legend --plain"), "")
+
+    def test_02_its_lines_have_levels(self):
+        lines = [json.loads(line) for line in self.machine.ok("journalctl -u minitalk -o json --no-pager").splitlines()]
+        ready = next(line for line in lines if "ready on" in line["MESSAGE"])
+        self.assertEqual((ready["PRIORITY"], ready["SYSLOG_IDENTIFIER"]), ("6", "minitalk"))
+
+    def test_03_a_hung_worker_and_a_hung_writer_are_replaced(self):
+        for role in ["worker", "storage"]:
+            pid = self.pid(role)
+            self.machine.ok(f"kill -STOP {pid}")
+            self.machine.until(f"systemd hears of {role}", lambda: "does not answer" in self.properties("StatusText")["StatusText"])
+            self.machine.until("a successor", lambda: self.pid(role) not in (0, pid))
+            self.when_ready()
+        self.assertEqual(self.properties("NRestarts")["NRestarts"], "0")
+        self.assertIn("has not answered for", self.machine.ok("journalctl --no-pager -u minitalk -p warning"))
+
+    def test_04_a_hung_supervisor_is_found_by_the_watchdog(self):
+        before = self.properties("MainPID")["MainPID"]
+        self.machine.ok(f"kill -STOP {before}")
+        self.machine.until("systemd starts it again", lambda: self.properties("NRestarts")["NRestarts"] == "1")
+        self.when_ready()
+        self.assertNotEqual(self.properties("MainPID")["MainPID"], before)
+        self.assertIn("Watchdog timeout", self.machine.ok("journalctl --no-pager -u minitalk"))
+
+    def test_05_it_is_reloaded(self):
+        before = self.properties("MainPID")["MainPID"]
+        self.follow("reload")
+        self.assertEqual(self.properties("MainPID", "ActiveState"), {"MainPID": before, "ActiveState": "active"})
+        self.machine.ok("cp /etc/minitalk/minitalk.toml /tmp/good; echo 'nonsense = 1' | tee -a /etc/minitalk/minitalk.toml >/dev/null")
+        self.assertNotEqual(self.machine.run("systemctl reload minitalk")[0], 0)
+        self.machine.ok("cat /tmp/good > /etc/minitalk/minitalk.toml")
+        self.follow("reload")
+        self.assertEqual(self.properties("MainPID", "ActiveState"), {"MainPID": before, "ActiveState": "active"})
+
+    def test_06_it_is_behind_nginx(self):
+        self.follow("nginx")
+        root = self.machine.root
+        subprocess.run([*CERTIFICATE, "-keyout", root / "etc/ssl/private/chat.test.key", "-out", root / "etc/ssl/certs/chat.test.pem"],
+                       check=True, capture_output=True)
+        said = self.follow("proxies")
+        self.assertNotRegex(said, "emerg|warn")
+        self.when_ready()
+        https = "curl -s --cacert /etc/ssl/certs/chat.test.pem --resolve chat.test:443:127.0.0.1 https://chat.test"
+        self.assertEqual(json.loads(self.machine.ok(f"{https}/health")), {"status": "ok"})
+        self.assertIn('"sid"', self.machine.ok(f"{https}'/socket.io/?EIO=4&transport=polling'"))
+        self.assertIn("https://chat.test/x", self.machine.ok("curl -si -H 'Host: chat.test' localhost/x?token=y"))
+
+    def test_07_systemd_opens_the_port(self):
+        self.follow("socket")
+        self.when_ready()
+        self.assertEqual(self.properties("StatusText")["StatusText"], "serving on 127.0.0.1:4000")
+        before = self.properties("MainPID")["MainPID"]
+        # Nobody is refused while it restarts: the port is systemd's.
+        asked = "for n in $(seq 200); do curl -s -o /dev/null -m 60 -w '%{http_code} ' localhost:4000/health; done"
+        statuses = self.machine.ok(f"systemctl restart minitalk & {asked}; wait").split()
+        self.assertEqual(set(statuses), {"200"})
+        self.assertNotEqual(self.properties("MainPID")["MainPID"], before)
+
+    def test_08_it_is_backed_up_while_it_runs(self):
+        self.call("/api/auth/signup", ALICE)
+        token = self.login()
+        self.call("/api/chatrooms", """'{"name":"of before"}'""", token)
+        self.follow("backup")
+        self.assertRegex(self.follow("try"), "clean: .* 1 users, 1 room records")
+        self.call("/api/chatrooms", """'{"name":"of after"}'""", token)
+
+    def test_09_it_is_restored(self):
+        said = self.follow("restore")
+        self.assertIn("clean", said)
+        self.when_ready()
+        rooms = self.call("/api/chatrooms", token=self.login())
+        self.assertEqual([room["name"] for room in rooms], ["of before"])
+
+    def test_10_the_secret_is_rotated(self):
+        token = self.login()
+        self.follow("secret")
+        self.when_ready()
+        self.assertIn("error", self.call("/api/chatrooms", token=token))
+        self.assertEqual(len(self.call("/api/chatrooms", token=self.login())), 1)
+
+    def test_11_it_is_upgraded(self):
+        config = self.machine.ok("md5sum /etc/minitalk/minitalk.toml")
+        before = self.properties("MainPID")["MainPID"]
+        self.bring(self.versions[1])
+        self.follow("upgrade")
+        self.assertIn("0.9.2", self.machine.ok("dpkg -s minitalk"))
+        self.assertNotEqual(self.properties("MainPID")["MainPID"], before)
+        self.assertEqual(self.machine.ok("md5sum /etc/minitalk/minitalk.toml"), config)
+        self.assertEqual(len(self.call("/api/chatrooms", token=self.login())), 1)
+
+    def test_12_it_stops_in_order(self):
+        self.machine.ok("systemctl stop minitalk.socket minitalk")
+        self.assertEqual(self.properties("Result", "ExecMainStatus"), {"Result": "success", "ExecMainStatus": "0"})
+        self.assertIn("clean", self.machine.ok("minitalk verify --data-dir /var/lib/minitalk"))
+
+    def test_13_it_is_removed_and_purged(self):
+        elsewhere = "/srv/minitalk-elsewhere /etc/systemd/system/minitalk.service.d/own.conf /var/backups/minitalk"
+        self.machine.ok("mkdir -p /srv/minitalk-elsewhere /etc/systemd/system/minitalk.service.d; echo '[Service]' > /etc/systemd/system/minitalk.service.d/own.conf")
+        self.follow("remove")
+        self.machine.ok("test -e /var/lib/minitalk/users.jsonl; test -e /etc/minitalk/minitalk.toml; test ! -e /usr/bin/minitalk")
+        self.follow("purge")
+        self.machine.ok(f"test ! -e /var/lib/minitalk; test ! -e /etc/minitalk; test ! -e /etc/default/minitalk; ls -d {elsewhere}")
+        self.assertEqual(self.machine.sh("dpkg -l minitalk 2>/dev/null | grep ^ii"), "")
+        self.assertEqual(self.machine.sh("systemctl --failed --no-legend --plain"), "")
+
+    def test_14_every_block_of_the_manual_was_followed(self):
+        self.assertEqual(sorted(self.done), sorted(self.blocks))
+        whole = (ROOT / "docs/operating.md").read_text()
+        self.assertEqual(len(re.findall(r"^```\w", whole, re.M)), len(self.blocks), "a block without a name")
+
+
+if __name__ == "__main__":
+    unittest.main()
