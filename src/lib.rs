@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`config`] | every setting and limit, with its unit | nothing |
 //! | [`chat`] | what is said and who may hear it; pure | nothing |
+//! | [`challenge`] | live challenges: who may do what, who is before whom; pure | `chat` |
 //! | [`wire`] | client bytes ⇄ packets ⇄ commands; no I/O | `chat` |
 //! | [`link`] | what workers and the storage writer say to each other | `chat` |
 //! | [`journal`] | the bytes in the data directory | `chat` |
@@ -39,6 +40,7 @@
 //!
 //! Deliberately absent: a database server, a message broker, sticky sessions, a task per connection.
 
+pub mod challenge;
 pub mod chat;
 pub mod cli;
 pub mod config;

@@ -16,7 +16,7 @@ const COLUMNS: [&[&str]; 5] = [
 ];
 
 /// Imports within a column that the map in `src/lib.rs` allows.
-const NEIGHBOURS: [(&str, &str); 1] = [("observe", "config")];
+const NEIGHBOURS: [(&str, &str); 2] = [("observe", "config"), ("challenge", "chat")];
 
 /// Lines of a file without its tests: over the first it is worth a look, over the second it is split.
 const LOOK_LINES: usize = 250;

@@ -2,7 +2,12 @@
 
 use std::net::IpAddr;
 
+use minitalk::challenge::participation::STATES;
+use minitalk::challenge::{Amount, Distance, Reason, Schedule, Status, TicketKind};
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent};
+use minitalk::link::arena::{
+    Ask, Asked, LiveChallenge, Move, NewChallenge, News, Place, Record, Runner, Standing,
+};
 use minitalk::link::codec::{decode, encode, split};
 use minitalk::link::frame::{
     AtHome, Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Others, Outcome, Position,
@@ -65,7 +70,132 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Ok),
         any::<u32>().prop_map(|generation| Outcome::Revoked { generation }),
         any::<(u64, Vec<u8>)>().prop_map(|(user, payload)| Outcome::Ticket { user, payload }),
+        answers().prop_map(Outcome::Arena),
     ]
+}
+
+fn amounts() -> impl Strategy<Value = Amount> {
+    any::<f64>().prop_filter_map("no amount", |number| Amount::try_from(number.abs()).ok())
+}
+
+fn distances() -> impl Strategy<Value = Distance> {
+    prop::sample::select(Distance::all().collect::<Vec<_>>())
+}
+
+fn reasons() -> impl Strategy<Value = Reason> {
+    prop::sample::select(vec![Reason::Quit, Reason::Finish, Reason::Kicked, Reason::Error])
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    let ids = any::<(u64, u64)>;
+    let new = (any::<(u64, u32, i64, bool)>(), ".*", ".*", distances(), prop::option::of(".*")).prop_map(
+        |((by, max_participants, start_ms, broadcast), title, description, distance, password)| {
+            NewChallenge { by, title, description, max_participants, start_ms, distance, password, broadcast }
+        },
+    );
+    prop_oneof![
+        new.prop_map(|new| Ask::Create(Box::new(new))),
+        ids().prop_map(|(challenge, user)| Ask::Join { challenge, user }),
+        ids().prop_map(|(challenge, user)| Ask::Cancel { challenge, user }),
+        (ids(), any::<u128>()).prop_map(|((challenge, user), ticket)| Ask::Enter { challenge, user, ticket }),
+        any::<u128>().prop_map(|ticket| Ask::Redeem { ticket }),
+        (ids(), any::<u64>(), reasons()).prop_map(|((challenge, user), entry, reason)| Ask::Leave {
+            challenge,
+            user,
+            entry,
+            reason
+        }),
+    ]
+}
+
+fn answers() -> impl Strategy<Value = Asked> {
+    prop_oneof![
+        any::<u64>().prop_map(|challenge| Asked::Created { challenge }),
+        any::<u64>().prop_map(|participant| Asked::Joined { participant }),
+        any::<u64>().prop_map(|participant| Asked::Cancelled { participant }),
+        Just(Asked::Ticket { kind: TicketKind::Reenter }),
+        any::<[u64; 3]>().prop_map(|[challenge, user, entry]| Asked::Entered { challenge, user, entry }),
+        Just(Asked::Left),
+    ]
+}
+
+fn places() -> impl Strategy<Value = Place> {
+    (amounts(), amounts(), any::<(i64, u64)>()).prop_map(|(distance, pace, (timestamp_ms, reached))| Place {
+        distance,
+        pace,
+        timestamp_ms,
+        reached,
+    })
+}
+
+fn runners() -> impl Strategy<Value = Runner> {
+    let standing =
+        prop_oneof![Just(Standing::In), Just(Standing::Away), any::<u32>().prop_map(Standing::Finished),];
+    (any::<(u64, u64)>(), ".*", prop::option::of(".*"), places(), standing).prop_map(
+        |((user, entry), nickname, profile_image, at, standing)| Runner {
+            user,
+            entry,
+            nickname,
+            profile_image,
+            at,
+            standing,
+        },
+    )
+}
+
+fn news() -> impl Strategy<Value = News> {
+    let live = (any::<(u64, bool, [i64; 3])>(), distances()).prop_map(
+        |((challenge, broadcast, [ready_ms, start_ms, end_ms]), distance)| LiveChallenge {
+            challenge,
+            broadcast,
+            distance,
+            schedule: Schedule { ready_ms, start_ms, end_ms },
+        },
+    );
+    let moves = (any::<u64>(), places()).prop_map(|(user, at)| Move { user, at });
+    prop_oneof![
+        (
+            any::<bool>(),
+            prop::collection::vec(live, 0..3),
+            prop::collection::vec((any::<u64>(), runners()), 0..4)
+        )
+            .prop_map(|(first, challenges, runners)| News::Live { first, challenges, runners }),
+        any::<(u64, i64)>().prop_map(|(challenge, at_ms)| News::Phase {
+            challenge,
+            status: Status::Running,
+            at_ms
+        }),
+        (any::<(u64, bool, i64)>(), runners()).prop_map(|((challenge, again, at_ms), runner)| {
+            News::Entered { challenge, runner, again, at_ms }
+        }),
+        (any::<([u64; 3], i64, Option<u32>)>(), reasons()).prop_map(
+            |(([challenge, user, entry], at_ms, rank), reason)| News::Left {
+                challenge,
+                user,
+                entry,
+                reason,
+                rank,
+                at_ms
+            }
+        ),
+        (any::<u64>(), prop::collection::vec(moves, 0..5))
+            .prop_map(|(challenge, moves)| News::Moved { challenge, moves }),
+        any::<(u64, i64)>().prop_map(|(challenge, at_ms)| News::Over { challenge, at_ms }),
+    ]
+}
+
+#[test]
+fn every_state_and_distance_is_read_as_it_was_written() {
+    let mut bytes = Vec::new();
+    for state in STATES {
+        bytes.clear();
+        encode(&state, &mut bytes).unwrap();
+        assert_eq!(decode(&bytes[4..]).ok(), Some(state));
+    }
+    // A number that is no amount is no frame.
+    bytes.clear();
+    encode(&f64::NAN, &mut bytes).unwrap();
+    assert!(decode::<Amount>(&bytes[4..]).is_err());
 }
 
 fn visitors() -> impl Strategy<Value = Visitors> {
@@ -86,8 +216,11 @@ proptest! {
         visitors in visitors(),
         login: (u16, IpAddr, bool),
         pairs: Vec<(u64, u64)>,
+        ask in asks(),
+        amounts in (amounts(), amounts()),
     ) {
         let [count, user, instance, ttl_ms] = numbers;
+        let (distance, pace) = amounts;
         let (id, payload) = ticket;
         let [sender, room_id, content] = &texts;
         let known = known.map(|(seq, rev)| Position { seq, rev });
@@ -106,6 +239,8 @@ proptest! {
             ToWriter::Login(Login { worker: login.0, name: sender, address: login.1, with_token: login.2, right: !login.2 }),
             ToWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
             ToWriter::DeleteMessages { count, by: user },
+            ToWriter::Arena { count, ask },
+            ToWriter::Record(Record { challenge: count, user, entry: instance, distance, pace, timestamp_ms: -1 }),
         ];
         let mut bytes = Vec::new();
         for frame in &said {
@@ -130,6 +265,7 @@ proptest! {
         elsewhere: (IpAddr, u32, u16),
         login: (u16, IpAddr, bool),
         pairs: Vec<(u64, u64)>,
+        news in news(),
     ) {
         let (address, connections, workers) = elsewhere;
         let others = Others { connections, workers };
@@ -149,6 +285,7 @@ proptest! {
             FromWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
             FromWriter::UsersDeleted { last_user: count },
             FromWriter::Afresh { position: Position { seq, rev } },
+            FromWriter::Arena(news),
         ];
         for frame in &said {
             let mut bytes = Vec::new();

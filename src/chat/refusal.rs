@@ -63,6 +63,18 @@ pub enum Code {
     WrongPassword,
     /// What has to be read for an answer can't be read at this moment; try again a little later.
     Unavailable,
+    /// There is no such challenge.
+    ChallengeNotFound,
+    /// The user takes part in the challenge already.
+    AlreadyJoined,
+    /// The user does not take part in the challenge.
+    NotJoined,
+    /// As many take part in the challenge as may.
+    ChallengeFull,
+    /// Not as the challenge, or the participant in it, stands now.
+    WrongState,
+    /// The ticket was used, is too old, is for something else, or never was.
+    InvalidTicket,
 }
 
 impl Code {
@@ -98,6 +110,12 @@ impl Code {
             Code::LoggedOut => "LOGGED_OUT",
             Code::WrongPassword => "WRONG_PASSWORD",
             Code::Unavailable => "UNAVAILABLE",
+            Code::ChallengeNotFound => "CHALLENGE_NOT_FOUND",
+            Code::AlreadyJoined => "ALREADY_JOINED",
+            Code::NotJoined => "NOT_JOINED",
+            Code::ChallengeFull => "CHALLENGE_FULL",
+            Code::WrongState => "WRONG_STATE",
+            Code::InvalidTicket => "INVALID_TICKET",
         }
     }
 }

@@ -9,10 +9,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::arena::{Ask, Asked, News, Record};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
 /// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +99,15 @@ pub enum ToWriter<'a> {
         /// [`Ticket::id`].
         id: u128,
     },
+    /// Do something about a live challenge ([`super::arena`]).
+    Arena {
+        /// [`OpId::count`].
+        count: u64,
+        /// What.
+        ask: Ask,
+    },
+    /// How far a participant of a live challenge is. Never answered.
+    Record(Record),
 }
 
 /// What somebody may do once, soon, and without showing a token.
@@ -364,6 +374,8 @@ pub enum FromWriter<'a> {
     },
     /// Tokens of some users are good no more; whose, the index shows.
     Revoked,
+    /// What happens in live challenges ([`super::arena`]).
+    Arena(News),
 }
 
 /// One durable message.
@@ -419,4 +431,6 @@ pub enum Outcome {
         /// The generation that is.
         generation: u32,
     },
+    /// What came of a [`ToWriter::Arena`].
+    Arena(Asked),
 }

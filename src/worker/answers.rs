@@ -91,6 +91,8 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.uplink.position = position;
         }
         FromWriter::Revoked => core.revocations.sign(Instant::now()),
+        // No client of this worker is in a challenge.
+        FromWriter::Arena(_) => {}
         FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {

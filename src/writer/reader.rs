@@ -19,7 +19,7 @@ use super::directory::Asked;
 use super::publish::{Event, Publisher};
 use super::status::Status;
 use super::tickets::Tickets;
-use crate::chat::{OpId, Refusal};
+use crate::chat::{Code, OpId, Refusal};
 use crate::link::codec::{self, HEADER_BYTES, LinkError};
 use crate::link::frame::{FromWriter, Outcome, ToWriter, VERSION};
 
@@ -185,6 +185,11 @@ impl Reader {
                 let result = self.outlets.tickets.lock().redeem(op, purpose, id, Instant::now());
                 self.answer(count, result);
             }
+            ToWriter::Arena { count, .. } => {
+                self.answer(count, Err(Refusal::new(Code::ChallengeNotFound, "Challenge not found")));
+            }
+            // There is no challenge that anybody could be in.
+            ToWriter::Record(_) => {}
             ToWriter::Post { .. } | ToWriter::Sync { .. } | ToWriter::DeleteMessages { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));
             }

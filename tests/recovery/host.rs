@@ -11,6 +11,7 @@ use minitalk::chat::{Code, OpId, Refusal, RoomEvent, UserId};
 use minitalk::cli::verify;
 use minitalk::config::Storage;
 use minitalk::journal::disk::{Disk, RealDisk};
+use minitalk::link::arena::News;
 use minitalk::link::clock;
 use minitalk::link::codec;
 use minitalk::link::frame::{
@@ -191,6 +192,7 @@ pub enum Heard {
     UsersDeleted(UserId),
     Afresh(Position),
     Revoked,
+    Arena(News),
 }
 
 /// The other end of a writer's connection.
@@ -372,5 +374,6 @@ fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
         FromWriter::UsersDeleted { last_user } => vec![Heard::UsersDeleted(last_user)],
         FromWriter::Afresh { position } => vec![Heard::Afresh(position)],
         FromWriter::Revoked => vec![Heard::Revoked],
+        FromWriter::Arena(news) => vec![Heard::Arena(news)],
     }
 }

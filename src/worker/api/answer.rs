@@ -86,18 +86,25 @@ fn status(code: Code) -> StatusCode {
         | Code::InvalidJson
         | Code::UnknownParticipants
         | Code::ContentTooLong
+        | Code::ChallengeFull
         | Code::UnknownEvent => StatusCode::BAD_REQUEST,
-        Code::Unauthorized | Code::InvalidCredentials | Code::TokenExpired | Code::LoggedOut => {
-            StatusCode::UNAUTHORIZED
-        }
+        Code::Unauthorized
+        | Code::InvalidCredentials
+        | Code::InvalidTicket
+        | Code::TokenExpired
+        | Code::LoggedOut => StatusCode::UNAUTHORIZED,
         Code::NotAMember
         | Code::RoomNotOpen
         | Code::OriginNotAllowed
         | Code::Forbidden
         | Code::WrongPassword => StatusCode::FORBIDDEN,
-        Code::RoomNotFound | Code::NotFound => StatusCode::NOT_FOUND,
+        Code::RoomNotFound | Code::ChallengeNotFound | Code::NotJoined | Code::NotFound => {
+            StatusCode::NOT_FOUND
+        }
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Code::UsernameTaken | Code::TooManyRooms => StatusCode::CONFLICT,
+        Code::UsernameTaken | Code::TooManyRooms | Code::AlreadyJoined | Code::WrongState => {
+            StatusCode::CONFLICT
+        }
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::RateLimited | Code::TooManyConnections | Code::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
