@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::lock::{self, LockError};
 use crate::config::Environment;
 use crate::index::build::{self, BuildError};
+use crate::index::challenges;
 use crate::journal::undo;
 use crate::observe;
 
@@ -49,5 +50,6 @@ pub fn reindex(data_dir: &Path) -> Result<(u64, u64), ReindexError> {
     let _lock = lock::lock(data_dir)?;
     undo::undo(data_dir).map_err(BuildError::from)?;
     let ends = build::rebuild(data_dir, &mut |_, _, _| {})?;
+    challenges::build::rebuild(data_dir)?;
     Ok((ends.users.records, ends.rooms.records))
 }

@@ -46,26 +46,26 @@ pub fn report(data_dir: &Path, out: &mut dyn Write) -> io::Result<bool> {
     });
     written?;
     match checked {
-        Ok(Summary { messages, files, users, rooms, problems: 0 }) => {
-            writeln!(
-                out,
-                "clean: {messages} messages in {files} files, {users} users, {rooms} room records"
-            )?;
-            Ok(true)
-        }
-        Ok(Summary { messages, files, users, rooms, problems }) => {
-            writeln!(
-                out,
-                "damaged: {problems} problems; \
-                 good are {messages} messages in {files} files, {users} users, {rooms} room records"
-            )?;
-            Ok(false)
+        Ok(summary) => {
+            let good = good(&summary);
+            match summary.problems {
+                0 => writeln!(out, "clean: {good}")?,
+                problems => writeln!(out, "damaged: {problems} problems; good are {good}")?,
+            }
+            Ok(summary.problems == 0)
         }
         Err(error) => {
             writeln!(out, "unreadable: {error}")?;
             Ok(false)
         }
     }
+}
+
+/// What is as it was written; challenges are named where there are any.
+fn good(summary: &Summary) -> String {
+    let Summary { messages, files, users, rooms, challenges, .. } = summary;
+    let good = format!("{messages} messages in {files} files, {users} users, {rooms} room records");
+    if *challenges > 0 { format!("{good}, {challenges} challenge records") } else { good }
 }
 
 /// If an import was interrupted here, takes back what it wrote, and says so. Nothing else is ever

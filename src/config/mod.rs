@@ -291,6 +291,8 @@ pub struct Challenge {
     pub idle_timeout: Duration,
     /// Time between two updates of a participant to the others.
     pub update_tick: Duration,
+    /// Participants of one challenge whose update is told in one such time; the others wait their turn.
+    pub updates_per_tick: usize,
     /// Zone of times written without one.
     pub time_zone: String,
     /// Name of this host in ticket URLs; empty: the host name.
@@ -399,6 +401,7 @@ impl Default for Challenge {
             ready_before: Duration::from_secs(5 * 60),
             idle_timeout: Duration::from_secs(60),
             update_tick: Duration::from_millis(200),
+            updates_per_tick: 100,
             time_zone: "Asia/Seoul".to_owned(),
             server_id: String::new(),
             ws_url: String::new(),

@@ -152,6 +152,7 @@ fn challenge(s: &mut Section<'_, '_>, challenge: &mut Challenge) {
     s.duration("ready_before", Duration::ZERO..=7 * DAY, &mut challenge.ready_before);
     s.duration("idle_timeout", SECOND..=DAY, &mut challenge.idle_timeout);
     s.duration("update_tick", 10 * MS..=MINUTE, &mut challenge.update_tick);
+    s.number("updates_per_tick", 1..=100_000, &mut challenge.updates_per_tick);
     s.text("time_zone", &mut challenge.time_zone);
     s.text("server_id", &mut challenge.server_id);
     s.text("ws_url", &mut challenge.ws_url);

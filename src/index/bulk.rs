@@ -60,10 +60,18 @@ impl Finished {
     /// # Errors
     /// The directory can't be written.
     pub fn take_place(self) -> io::Result<()> {
-        discard(&self.data_dir)?;
-        fs::rename(building(&self.data_dir), schema::file(&self.data_dir))?;
-        File::open(schema::directory(&self.data_dir))?.sync_all()
+        take_place(&self.data_dir, &building(&self.data_dir), &schema::file(&self.data_dir))
     }
+}
+
+/// Puts a whole database in the place of another, if there is one.
+///
+/// # Errors
+/// The directory can't be written.
+pub(super) fn take_place(data_dir: &Path, building: &Path, file: &Path) -> io::Result<()> {
+    discard_database(file)?;
+    fs::rename(building, file)?;
+    File::open(schema::directory(data_dir))?.sync_all()
 }
 
 /// Removes what an interrupted making has left behind.
@@ -71,9 +79,16 @@ impl Finished {
 /// # Errors
 /// The directory can't be written.
 pub fn discard_unfinished(data_dir: &Path) -> io::Result<()> {
-    let file = building(data_dir);
-    remove(&side_file(&file, "-journal"))?;
-    remove(&file)
+    discard_building(&building(data_dir))
+}
+
+/// Removes a database in the making.
+///
+/// # Errors
+/// The directory can't be written.
+pub(super) fn discard_building(file: &Path) -> io::Result<()> {
+    remove(&side_file(file, "-journal"))?;
+    remove(file)
 }
 
 /// Removes the index; the next start of the storage writer builds it anew.
@@ -81,12 +96,19 @@ pub fn discard_unfinished(data_dir: &Path) -> io::Result<()> {
 /// # Errors
 /// The directory can't be written.
 pub fn discard(data_dir: &Path) -> io::Result<()> {
+    discard_database(&schema::file(data_dir))
+}
+
+/// Removes a database.
+///
+/// # Errors
+/// The directory can't be written.
+pub(super) fn discard_database(file: &Path) -> io::Result<()> {
     // The database goes first and its side files after it: what is left at any moment is either
     // whole or not taken for an index.
-    let file = schema::file(data_dir);
-    remove(&file)?;
-    remove(&side_file(&file, "-wal"))?;
-    remove(&side_file(&file, "-shm"))
+    remove(file)?;
+    remove(&side_file(file, "-wal"))?;
+    remove(&side_file(file, "-shm"))
 }
 
 fn building(data_dir: &Path) -> PathBuf {

@@ -5,6 +5,9 @@
 //! It holds nothing the logs don't; [`build`] makes it anew from them, and catches it up at start.
 //! [`compact`] asks it what of the logs still matters.
 //!
+//! Live challenges have a database of their own, [`challenges`], so that neither holds the other up; what a
+//! database has whatever is in it is in [`database`].
+//!
 //! Of full files of messages it has where each room's messages stand: [`sealed`] finds that out, [`runs`]
 //! are the files that keep it, [`places`] says which there are, [`indexed`] asks them. One that is gone or damaged is
 //! made again ([`remake`]). [`history`] answers a room's messages by it, [`search`] looks for text with its
@@ -14,7 +17,9 @@
 mod apply;
 pub mod build;
 pub mod bulk;
+pub mod challenges;
 pub mod compact;
+pub mod database;
 #[cfg(test)]
 mod fixture;
 pub mod history;

@@ -1,13 +1,12 @@
 //! Questions to the index, from any process.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::database::Follower;
 use super::runs::file::RunFile;
 use super::{IndexError, password, schema};
 use crate::chat::UserId;
@@ -106,24 +105,13 @@ pub struct Participants {
     pub next: Option<i64>,
 }
 
-/// One read-only connection, its statements prepared once.
-///
-/// Follows the index when the storage writer builds it anew: before each question it looks whether
-/// the file is still the one it has open.
+/// One read-only connection.
 pub struct Reader {
     data_dir: PathBuf,
-    open: Mutex<Open>,
+    follower: Follower,
     /// The runs that are open.
     pub(super) runs: Mutex<Vec<Arc<RunFile>>>,
 }
-
-struct Open {
-    connection: Connection,
-    file: FileId,
-}
-
-/// Device and number of a file.
-type FileId = (u64, u64);
 
 impl Reader {
     /// Opens the index of a data directory.
@@ -131,8 +119,8 @@ impl Reader {
     /// # Errors
     /// The storage writer has not made one yet, or it can't be read.
     pub fn open(data_dir: &Path) -> Result<Reader, IndexError> {
-        let open = Mutex::new(Open::new(data_dir)?);
-        Ok(Reader { data_dir: data_dir.to_owned(), open, runs: Mutex::default() })
+        let follower = Follower::open(schema::file(data_dir), schema::VERSION)?;
+        Ok(Reader { data_dir: data_dir.to_owned(), follower, runs: Mutex::default() })
     }
 
     pub(super) fn data_dir(&self) -> &Path {
@@ -291,24 +279,8 @@ impl Reader {
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, IndexError> {
-        let mut open = self.open.lock();
-        if file_id(&self.data_dir).is_some_and(|file| file != open.file) {
-            *open = Open::new(&self.data_dir)?;
-        }
-        Ok(question(&open.connection)?)
+        self.follower.ask(question)
     }
-}
-
-impl Open {
-    fn new(data_dir: &Path) -> Result<Open, IndexError> {
-        // Looked at first: if it is replaced meanwhile, the next question finds out.
-        let file = file_id(data_dir).unwrap_or_default();
-        Ok(Open { connection: schema::open_reader(data_dir)?, file })
-    }
-}
-
-fn file_id(data_dir: &Path) -> Option<FileId> {
-    fs::metadata(schema::file(data_dir)).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// What [`user`] reads.

@@ -1,4 +1,4 @@
-//! The tables, and how a connection is opened.
+//! The tables of the index, and where it is.
 //!
 //! A membership stands in two tables, one ordered for each question asked of it: `memberships` by
 //! user ("my rooms", "is she in it") and `members` by room in order of joining ("who is in it").
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::IndexError;
+use super::{IndexError, database};
 
 /// Changes with every change of [`TABLES`] or of what is put in; another number means building anew.
 pub const VERSION: i64 = 5;
@@ -107,12 +107,6 @@ CREATE TABLE times (
   first_seq INTEGER NOT NULL,
   PRIMARY KEY (upto_ms, first_seq)
 ) WITHOUT ROWID;
-CREATE TABLE progress (
-  log TEXT PRIMARY KEY,
-  last INTEGER NOT NULL,
-  bytes INTEGER NOT NULL,
-  sum INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE facts (
   name TEXT PRIMARY KEY,
   value INTEGER NOT NULL
@@ -121,16 +115,6 @@ CREATE TABLE facts (
 
 /// Users by name: made when many users have been put in, since that sorts them once.
 pub const NAMES: &str = "CREATE UNIQUE INDEX IF NOT EXISTS users_by_name ON users (username)";
-
-/// Statements a connection keeps prepared.
-const STATEMENTS: usize = 64;
-
-/// KiB of pages a reading connection keeps.
-const READER_CACHE_KIB: i64 = 1_024;
-
-/// How long a reader waits for a lock. In WAL mode it needs none but while the file is being opened
-/// or recovered.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Directory of the index in a data directory.
 pub fn directory(data_dir: &Path) -> PathBuf {
@@ -147,13 +131,7 @@ pub fn file(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// There is none, or it is of another version.
 pub fn open_reader(data_dir: &Path) -> Result<Connection, IndexError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file(data_dir), flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    check_version(&connection)?;
-    Ok(connection)
+    database::open_reader(&file(data_dir), VERSION)
 }
 
 /// Opens an existing index for copying what was committed to where it stays, beside its writer.
@@ -163,13 +141,4 @@ pub fn open_reader(data_dir: &Path) -> Result<Connection, IndexError> {
 pub fn open_checkpointer(data_dir: &Path) -> Result<Connection, IndexError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Ok(Connection::open_with_flags(file(data_dir), flags)?)
-}
-
-/// Refuses an index that another version made.
-///
-/// # Errors
-/// It is one, or no index at all.
-pub fn check_version(connection: &Connection) -> Result<(), IndexError> {
-    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == VERSION { Ok(()) } else { Err(IndexError::Version(version)) }
 }

@@ -1,28 +1,17 @@
-//! The index's one writing connection: applies records, answers what must be known to judge a
-//! change, and remembers how far in the logs it is.
+//! The index's one writing connection: applies records, and answers what must be known to judge a change.
 
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{ErrorCode, OptionalExtension, params};
 
+use super::database::Database;
+pub use super::database::Progress;
 use super::{IndexError, password, schema};
 use crate::chat::UserId;
 use crate::journal;
-
-/// KiB of pages the writing connection keeps.
-const WRITER_CACHE_KIB: i64 = 8_192;
-
-/// KiB of pages it keeps while an index is being made, and sorts at a time.
-const BUILDER_CACHE_KIB: i64 = 65_536;
-
-/// Statements it keeps prepared.
-const STATEMENTS: usize = 48;
-
-/// Pages of the write-ahead log at which the writing connection moves them out itself; by then
-/// whoever puts in a lot has done it from a thread of its own.
-const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// Which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +22,8 @@ pub enum LogName {
     Rooms,
     /// The messages; only the last `seq` is kept.
     Messages,
-}
-
-/// How much of a log is in the index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Number of the last record.
-    pub last: u64,
-    /// Where it ends.
-    pub bytes: u64,
-    /// Sum of its line: tells this log from another one of the same length.
-    pub sum: u32,
+    /// `challenges.jsonl`, which has a database of its own.
+    Challenges,
 }
 
 /// A room as it must be known to judge a change.
@@ -59,7 +39,15 @@ pub struct RoomState {
 
 /// The writing connection.
 pub struct Store {
-    pub(super) connection: Connection,
+    database: Database,
+}
+
+impl Deref for Store {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
 }
 
 impl Store {
@@ -68,18 +56,8 @@ impl Store {
     /// # Errors
     /// There is one that can't be used.
     pub fn open(data_dir: &Path) -> Result<Option<Store>, IndexError> {
-        let file = schema::file(data_dir);
-        if !file.try_exists()? {
-            return Ok(None);
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
-        schema::check_version(&store.connection)?;
-        // Survives a crash of the machine whole; what is lost of it is taken from the logs again.
-        store.connection.pragma_update(None, "journal_mode", "WAL")?;
-        store.connection.pragma_update(None, "synchronous", "NORMAL")?;
-        store.connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        Ok(Some(store))
+        let database = Database::open(&schema::file(data_dir), schema::VERSION)?;
+        Ok(database.map(|database| Store { database }))
     }
 
     /// Makes an empty index in a file that nobody else knows yet; it is not safe from crashes until
@@ -88,13 +66,7 @@ impl Store {
     /// # Errors
     /// The file can't be made.
     pub fn create(file: &Path) -> Result<Store, IndexError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
-        store.hurry()?;
-        store.connection.execute_batch(schema::TABLES)?;
-        Ok(store)
+        Ok(Store { database: Database::create(file, schema::TABLES)? })
     }
 
     /// Opens a copy of an index that nobody else knows yet, as after [`Store::create`].
@@ -102,21 +74,15 @@ impl Store {
     /// # Errors
     /// The file can't be used.
     pub fn open_copy(file: &Path) -> Result<Store, IndexError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let store = Store::with(Connection::open_with_flags(file, flags)?)?;
-        schema::check_version(&store.connection)?;
-        // Out of WAL mode first: there is no way from there to none at all.
-        store.connection.pragma_update(None, "journal_mode", "DELETE")?;
-        store.hurry()?;
-        Ok(store)
+        Ok(Store { database: Database::open_copy(file, schema::VERSION)? })
     }
 
-    fn hurry(&self) -> Result<(), IndexError> {
-        self.connection.pragma_update(None, "journal_mode", "OFF")?;
-        self.connection.pragma_update(None, "synchronous", "OFF")?;
-        self.connection.pragma_update(None, "cache_size", -BUILDER_CACHE_KIB)?;
-        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        Ok(())
+    /// Declares a created index complete.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn finish(self) -> Result<(), IndexError> {
+        self.database.finish(schema::VERSION)
     }
 
     /// Makes users findable by name. Until then a created index takes them in much faster.
@@ -154,113 +120,6 @@ impl Store {
                 None => last = Some(name.to_owned()),
             }
         }
-        Ok(())
-    }
-
-    fn with(connection: Connection) -> Result<Store, IndexError> {
-        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Store { connection })
-    }
-
-    /// Declares a created index complete.
-    ///
-    /// # Errors
-    /// The disk refused.
-    pub fn finish(self) -> Result<(), IndexError> {
-        self.connection.pragma_update(None, "user_version", schema::VERSION)?;
-        self.connection.pragma_update(None, "locking_mode", "NORMAL")?;
-        self.connection.pragma_update(None, "journal_mode", "WAL")?;
-        self.connection.close().map_err(|(_, error)| error)?;
-        Ok(())
-    }
-
-    /// Reads all of the index and says whether it is in order. Takes time in proportion to its size.
-    ///
-    /// # Errors
-    /// It can't be read.
-    pub fn is_sound(&self) -> Result<bool, IndexError> {
-        let answer: String = self.connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-        Ok(answer == "ok")
-    }
-
-    /// Runs `work` with as much memory for pages as an index in the making has, if `wide`.
-    ///
-    /// # Errors
-    /// Those of `work`, or the connection can't be used.
-    pub fn with_room<T, E: From<IndexError>>(
-        &self,
-        wide: bool,
-        work: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
-        let set = |kib: i64| self.connection.pragma_update(None, "cache_size", kib).map_err(IndexError::from);
-        let before: i64 = self
-            .connection
-            .pragma_query_value(None, "cache_size", |row| row.get(0))
-            .map_err(IndexError::from)?;
-        if wide {
-            set(-BUILDER_CACHE_KIB)?;
-        }
-        let done = work();
-        if wide {
-            set(before)?;
-            self.connection.execute_batch("PRAGMA shrink_memory").map_err(IndexError::from)?;
-        }
-        done
-    }
-
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// The index can't be written; so for all below.
-    pub fn begin(&self) -> Result<(), IndexError> {
-        Ok(self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)?)
-    }
-
-    /// Makes the transaction visible to readers. On an error it is still open.
-    pub fn commit(&self) -> Result<(), IndexError> {
-        Ok(self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)?)
-    }
-
-    /// Leaves nothing of the transaction, if there is one.
-    pub fn rollback(&self) -> Result<(), IndexError> {
-        if self.connection.is_autocommit() {
-            return Ok(());
-        }
-        Ok(self.connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)?)
-    }
-
-    /// Finds out whether the index can be written, by writing nothing of meaning.
-    pub fn probe(&self) -> Result<(), IndexError> {
-        self.begin()?;
-        let sql = "INSERT OR REPLACE INTO progress (log, last, bytes, sum)
-                   SELECT 'probe', coalesce(max(last), 0) + 1, 0, 0 FROM progress WHERE log = 'probe'";
-        let written = self.connection.prepare_cached(sql).and_then(|mut probe| probe.execute([]));
-        match written {
-            Ok(_) => self.commit(),
-            Err(error) => Err(error.into()),
-        }
-        .or_else(|error| self.rollback().and(Err(error)))
-    }
-
-    /// How much of a log is in the index.
-    pub fn progress(&self, log: LogName) -> Result<Progress, IndexError> {
-        let sql = "SELECT last, bytes, sum FROM progress WHERE log = ?1";
-        let found = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row([log.as_str()], |row| {
-                Ok(Progress { last: row.get(0)?, bytes: row.get(1)?, sum: row.get(2)? })
-            })
-            .optional()?;
-        Ok(found.unwrap_or_default())
-    }
-
-    /// Remembers how much of a log is in the index.
-    pub fn set_progress(&self, log: LogName, progress: Progress) -> Result<(), IndexError> {
-        let sql = "INSERT OR REPLACE INTO progress (log, last, bytes, sum) VALUES (?1, ?2, ?3, ?4)";
-        let Progress { last, bytes, sum } = progress;
-        self.connection.prepare_cached(sql)?.execute(params![log.as_str(), last, bytes, sum])?;
         Ok(())
     }
 
@@ -337,7 +196,8 @@ impl LogName {
     pub fn file(self) -> &'static str {
         match self {
             LogName::Users => journal::USERS,
-            _ => journal::ROOMS,
+            LogName::Challenges => journal::CHALLENGES,
+            LogName::Rooms | LogName::Messages => journal::ROOMS,
         }
     }
 
@@ -346,6 +206,7 @@ impl LogName {
             LogName::Users => "users",
             LogName::Rooms => "rooms",
             LogName::Messages => "messages",
+            LogName::Challenges => "challenges",
         }
     }
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compacted::Compacted;
 use super::lines::Lines;
-use super::record::{self, AdminRecord, BadRecord, RoomRecord, UserChange, UserRecord};
+use super::record::{self, AdminRecord, BadRecord, ChallengeRecord, RoomRecord, UserChange, UserRecord};
 use super::segment::{self, Segment};
-use super::{ADMIN, JournalError, ROOMS, USERS, deletions};
+use super::{ADMIN, CHALLENGES, JournalError, ROOMS, USERS, deletions};
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Summary {
     pub users: u64,
     /// Good records of `chatrooms.jsonl`.
     pub rooms: u64,
+    /// Good records of `challenges.jsonl`.
+    pub challenges: u64,
     /// Problems found.
     pub problems: u64,
 }
@@ -109,6 +111,8 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
     summary.users = created;
     let mut room = |line: &[u8]| record::decode::<RoomRecord>(line).map(|record| record.rev);
     summary.rooms = check_log(&data_dir.join(ROOMS), live, &mut room, &mut tell)?;
+    let mut challenge = |line: &[u8]| record::decode::<ChallengeRecord>(line).map(|record| record.rev);
+    summary.challenges = check_log(&data_dir.join(CHALLENGES), live, &mut challenge, &mut tell)?;
     summary.problems = told;
     Ok(summary)
 }

@@ -49,6 +49,9 @@ pub const ROOMS: &str = "chatrooms.jsonl";
 /// File of what administrators had deleted.
 pub const ADMIN: &str = "admin.jsonl";
 
+/// File of the live challenges and who takes part in them.
+pub const CHALLENGES: &str = "challenges.jsonl";
+
 /// Why a log could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {

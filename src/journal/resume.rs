@@ -13,7 +13,7 @@ use super::record::{self, Message};
 use super::recover::{self, Found, From, Scan};
 use super::rolling::Segments;
 use super::segment::{self, Segment};
-use super::{ADMIN, JournalError, ROOMS, USERS, deletions};
+use super::{ADMIN, CHALLENGES, JournalError, ROOMS, USERS, deletions};
 
 /// Judges the end of the messages without changing it: the newest file, and what it holds. Only the
 /// newest may have an unfinished end. `None`: there is no file yet.
@@ -63,14 +63,14 @@ pub fn messages(
     Ok((Segments::resume(disk.clone(), dir, number, scan.records, log, per_file), scan))
 }
 
-/// Creates the logs of users, of rooms and of deletions where they are missing, and removes what an
+/// Creates the logs of users, of rooms, of challenges and of deletions where they are missing, and removes what an
 /// unfinished compaction has left.
 ///
 /// # Errors
 /// The disk refused.
 pub fn create_missing(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), JournalError> {
     let mut compacted = false;
-    for name in [USERS, ROOMS, ADMIN] {
+    for name in [USERS, ROOMS, CHALLENGES, ADMIN] {
         let path: PathBuf = data_dir.join(name);
         let unfinished = compacted::unfinished(&path);
         disk.remove(&unfinished).map_err(JournalError::io(&unfinished))?;

@@ -359,7 +359,7 @@ impl Directory {
             (LogName::Rooms, &mut self.rooms, &step.rooms, step.ends.rooms),
         ];
         for (name, log, lines, last) in parts {
-            if let Some(line) = last_line(lines) {
+            if let Some(line) = record::last_line(lines) {
                 let bytes = log.end() + lines.len() as u64;
                 self.store.set_progress(name, Progress { last, bytes, sum: record::sum(line) })?;
                 log.append(lines, sync)?;
@@ -458,8 +458,4 @@ fn entries(change: &Change) -> usize {
         | Change::Revoke { .. }
         | Change::ChangePassword { .. } => 1,
     }
-}
-
-fn last_line(lines: &[u8]) -> Option<&[u8]> {
-    lines.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()
 }

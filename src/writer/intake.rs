@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use parking_lot::Mutex;
 
+use super::arena::Told;
 use super::batch::PeerId;
 use super::publish::Event;
 use super::reader::{OPS_PER_HAND_OVER, Outlets, Reader};
@@ -105,7 +106,7 @@ fn admit(stream: UnixStream, id: PeerId, peers: &Arc<Mutex<Peers>>, outlets: &Ou
     let stream = Arc::new(stream);
     let reader = Reader::new(stream.clone(), id, outlets.clone());
     let started = {
-        let (peers, publisher) = (peers.clone(), outlets.publisher.clone());
+        let (peers, publisher, arena) = (peers.clone(), outlets.publisher.clone(), outlets.arena.clone());
         thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK_BYTES).spawn(move || {
             reader.run();
             let mut peers = peers.lock();
@@ -114,6 +115,8 @@ fn admit(stream: UnixStream, id: PeerId, peers: &Arc<Mutex<Peers>>, outlets: &Ou
             drop(peers);
             if !stopping {
                 publisher.send(Event::Gone(id));
+                // Refused: it ends, too.
+                let _ = arena.send(Told::Gone(id));
             }
         })
     };

@@ -11,6 +11,7 @@
 //! | [`withheld`] | | what it does while the disk refuses |
 //! | [`directory`] | one | users, rooms, the index |
 //! | [`undone`] | | what it does while the disk refuses |
+//! | [`arena`] | one | live challenges |
 //! | [`reserve`] | | space for the time when the disk is full |
 //! | [`indexer`] | one | finds out where messages stand in full files |
 //! | [`deleting`] | | the same thread: deletions of everything |
@@ -26,13 +27,14 @@
 //! | [`scrub`] | one | reads all logs slowly to find damage |
 //! | [`status`] | | what operators see |
 //!
-//! Two threads commit, because they never touch the same file: a slow change of many users does not
-//! hold up a message. What one thread hands to another goes through a bounded queue, or through a
+//! Three threads commit, because they never touch the same file: a slow change of many users does not
+//! hold up a message, nor either of them a live challenge. What one thread hands to another goes through a bounded queue, or through a
 //! table that newer entries overwrite ([`heads`]).
 //!
 //! All threads end in the order of the table when the first is told to: each works off what it has
 //! been handed. If one ends otherwise, the process ends, and the next one recovers.
 
+mod arena;
 mod batch;
 mod catchup;
 mod census;
@@ -77,6 +79,7 @@ use parking_lot::{FairMutex, Mutex};
 pub use self::census::Limits as Connections;
 pub use self::error::WriterError;
 
+use self::arena::Arena;
 use self::commit::Committer;
 use self::compaction::Compactor;
 use self::directory::Directory;
@@ -88,9 +91,8 @@ use self::scrub::Scrub;
 use self::status::Status;
 use self::tickets::Tickets;
 use crate::chat::Paces;
-use crate::config::{Config, Storage};
-use crate::index::IndexError;
-use crate::index::bulk;
+use crate::config::{self, Config, Storage};
+use crate::index::{IndexError, Reader, bulk, challenges};
 use crate::journal::disk::{Disk, RealDisk};
 use crate::link::frame::Position;
 
@@ -115,6 +117,8 @@ pub struct WriterConfig {
     pub changes_per_second: u32,
     /// Connections of which no worker lets in more.
     pub connections: Connections,
+    /// Live challenges.
+    pub challenge: config::Challenge,
     /// The disk itself; tests play a bad one.
     pub disk: Arc<dyn Disk>,
 }
@@ -146,13 +150,15 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         messages_per_second,
         changes_per_second,
         connections,
+        challenge,
         disk,
     } = config;
     let reserve = Arc::new(Reserve::new(disk.clone(), &data_dir, storage.reserve_bytes));
     let recovered = start::recover(&data_dir, &disk, &storage, &reserve)?;
     let position = Position { seq: recovered.sequence.next() - 1, rev: recovered.ends.rooms };
     let deletions = recovered.deletions;
-    let status = Arc::new(Status::new(&data_dir, position.seq, position.rev, recovered.files, &deletions));
+    let tickets: Arc<Mutex<Tickets>> = Arc::default();
+    let status = Arc::new(Status::new(&data_dir, position, recovered.files, &deletions, tickets.clone()));
     recovered.damage.iter().for_each(|problem| status.note_damage(problem));
     let (publishing, publisher, used) =
         Publishing::new(data_dir.clone(), position, connections, status.clone())?;
@@ -167,7 +173,6 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (scrubbing, ends) = bounded(0);
     let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends, tell_damaged);
     let compactor = Compactor::new(data_dir.clone(), disk.clone(), &storage, status.clone());
-    let tickets: Arc<Mutex<Tickets>> = Arc::default();
     let committer = Committer {
         segments: recovered.segments,
         sequence: recovered.sequence,
@@ -180,6 +185,19 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
         reserve: reserve.clone(),
         status: status.clone(),
     };
+    let (arena, told) = bounded(arena::TOLD);
+    let judge = Arena::new(arena::Parts {
+        store: recovered.challenges.store,
+        log: recovered.challenges.log,
+        ends: recovered.challenges.ends,
+        users: Reader::open(&data_dir)?,
+        tickets: tickets.clone(),
+        settings: challenge,
+        fsync,
+        publisher: publisher.clone(),
+        reserve: reserve.clone(),
+        status: status.clone(),
+    });
     let keeper = Directory {
         data_dir: data_dir.clone(),
         store: recovered.store,
@@ -210,11 +228,13 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     let (stop, stopped) = UnixStream::pair()?;
     let commit = Arc::new(FairMutex::new(commit));
     let outlets =
-        Outlets { commit, directory, publisher: publisher.clone(), tickets, status: status.clone() };
+        Outlets { commit, directory, arena, publisher: publisher.clone(), tickets, status: status.clone() };
+    let challenges_dir = data_dir.clone();
     let mut works = vec![
         ("intake", sure(move || intake::run(&listener, &stopped, &outlets))),
         ("commit", sure(move || committer.run(&ops))),
         ("directory", Box::new(move || keeper.run(asked, woken).inspect_err(|_| discard(&data_dir)))),
+        ("arena", Box::new(move || judge.run(told).inspect_err(|_| discard_challenges(&challenges_dir)))),
         ("publish", sure(move || publishing.run())),
         ("indexer", sure(move || indexer.run())),
     ];
@@ -227,6 +247,13 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
 fn discard(data_dir: &Path) {
     if let Err(error) = bulk::discard(data_dir) {
         tracing::error!(%error, "cannot remove the damaged index");
+    }
+}
+
+/// The same of the arena thread and its database.
+fn discard_challenges(data_dir: &Path) {
+    if let Err(error) = challenges::build::discard(data_dir) {
+        tracing::error!(%error, "cannot remove the damaged index of challenges");
     }
 }
 
@@ -334,6 +361,7 @@ pub fn run(config: &Config, mut child: Child) -> Result<(), WriterError> {
             per_address: config.limits.connections_per_address,
             per_user: config.limits.connections_per_user,
         },
+        challenge: config.challenge.clone(),
         disk: Arc::new(RealDisk),
     };
     let running = start(config, listener)?;

@@ -51,6 +51,10 @@ pub enum Event {
     Batch(Box<Batch>),
     /// Durable changes of rooms, and answers behind them.
     Changes(RoomFrames, u64, Vec<Answer>),
+    /// News of live challenges, and answers behind them.
+    Arena(Vec<Bytes>, Vec<Answer>),
+    /// Frames for one worker.
+    Tell(PeerId, Vec<Bytes>),
     /// What came of something that is not stored.
     Answer(Box<Answer>),
     /// Users up to this number are gone, with all rooms.
@@ -198,6 +202,15 @@ impl Publishing {
                     self.flush();
                 }
                 self.answer(&answers);
+            }
+            Event::Arena(frames, answers) => {
+                frames.iter().for_each(|frame| self.broadcast(frame));
+                self.answer(&answers);
+            }
+            Event::Tell(peer, frames) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    frames.into_iter().for_each(|frame| peer.live().push(frame));
+                }
             }
             Event::Answer(answer) => self.answer(std::slice::from_ref(&answer)),
             Event::UsersDeleted(last_user) => {

@@ -13,13 +13,14 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use parking_lot::{FairMutex, Mutex};
 
+use super::arena::Told;
 use super::batch::{Answer, PeerId};
 use super::commit::Ops;
 use super::directory::Asked;
 use super::publish::{Event, Publisher};
 use super::status::Status;
 use super::tickets::Tickets;
-use crate::chat::{Code, OpId, Refusal};
+use crate::chat::{OpId, Refusal};
 use crate::link::codec::{self, HEADER_BYTES, LinkError};
 use crate::link::frame::{FromWriter, Outcome, ToWriter, VERSION};
 
@@ -43,6 +44,8 @@ pub struct Outlets {
     pub commit: Arc<FairMutex<Sender<Ops>>>,
     /// `Change`.
     pub directory: Sender<Asked>,
+    /// `Arena`, `Record`.
+    pub arena: Sender<Told>,
     /// `Hello`, `Typing`, `Visitors`, `Login`.
     pub publisher: Publisher,
     /// `IssueTicket`, `RedeemTicket`. Locked for moments only, and by whoever reads.
@@ -148,6 +151,8 @@ impl Reader {
                 self.instance = instance;
                 let stream = self.stream.clone();
                 self.outlets.publisher.send(Event::Attach { peer: self.peer, instance, stream, known });
+                // Behind that, so that there is somebody to be told what there is.
+                self.tell_arena(Told::Attached { peer: self.peer, worker, instance })?;
             }
             _ if self.instance == 0 => return Err(Trouble::Order("it did not greet")),
             ToWriter::Change { count, change } => {
@@ -185,16 +190,21 @@ impl Reader {
                 let result = self.outlets.tickets.lock().redeem(op, purpose, id, Instant::now());
                 self.answer(count, result);
             }
-            ToWriter::Arena { count, .. } => {
-                self.answer(count, Err(Refusal::new(Code::ChallengeNotFound, "Challenge not found")));
+            ToWriter::Arena { count, ask } => {
+                self.outlets.status.queue.fetch_add(1, Ordering::Relaxed);
+                let op = OpId { instance: self.instance, count };
+                self.tell_arena(Told::Asked { peer: self.peer, op, ask })?;
             }
-            // There is no challenge that anybody could be in.
-            ToWriter::Record(_) => {}
+            ToWriter::Record(record) => self.tell_arena(Told::Record(record))?,
             ToWriter::Post { .. } | ToWriter::Sync { .. } | ToWriter::DeleteMessages { .. } => {
                 return Err(Trouble::Order("a frame changed its kind"));
             }
         }
         Ok(())
+    }
+
+    fn tell_arena(&self, told: Told) -> Result<(), Trouble> {
+        self.outlets.arena.send(told).map_err(|_| Trouble::Order("the writer is ending"))
     }
 
     fn answer(&self, count: u64, result: Result<Outcome, Refusal>) {

@@ -24,7 +24,7 @@ use crate::index::runs::{self, Run};
 use crate::journal::check::Problem;
 use crate::journal::scrub::{Place, Scrubbed};
 use crate::journal::segment::{self, Segment};
-use crate::journal::{ROOMS, USERS, deletions};
+use crate::journal::{CHALLENGES, ROOMS, USERS, deletions};
 use crate::priority;
 
 /// Bytes read at a time.
@@ -117,12 +117,11 @@ impl Scrub {
         }
         self.places()?;
         self.messages()?;
-        for name in [USERS, ROOMS] {
-            let is_behind = name == USERS && self.at.file == ROOMS;
-            if !is_behind {
-                self.begin(name, 0);
-                self.file(&self.data_dir.join(name), Scrubbed::growing)?;
-            }
+        let logs = [USERS, ROOMS, CHALLENGES];
+        let at = logs.iter().position(|name| *name == self.at.file).unwrap_or(0);
+        for name in &logs[at..] {
+            self.begin(name, 0);
+            self.file(&self.data_dir.join(name), Scrubbed::growing)?;
         }
         self.at.done = true;
         self.note();

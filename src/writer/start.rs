@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::arena;
 use super::judge;
 use super::remember;
 use super::repeats::Repeats;
@@ -12,6 +13,7 @@ use super::sequence::Sequence;
 use super::status::{self, FileState};
 use crate::config::Storage;
 use crate::index::build::{self, BuildError};
+use crate::index::challenges::{self, ChallengeStore};
 use crate::index::store::Store;
 use crate::journal::append::Log;
 use crate::journal::check::Problem;
@@ -19,7 +21,7 @@ use crate::journal::deletions::{self, Deletions};
 use crate::journal::disk::Disk;
 use crate::journal::recover::{self, Scan};
 use crate::journal::rolling::Segments;
-use crate::journal::{ADMIN, JournalError, ROOMS, USERS, resume, segment, undo};
+use crate::journal::{ADMIN, CHALLENGES, JournalError, ROOMS, USERS, resume, segment, undo};
 
 /// Everything that the writer's threads begin with.
 pub struct Recovered {
@@ -39,6 +41,8 @@ pub struct Recovered {
     pub store: Store,
     /// The newest messages of rooms are not in step: the disk was full.
     pub heads_behind: bool,
+    /// Live challenges.
+    pub challenges: Challenges,
     /// Deletions.
     pub admin: Log,
     /// The last of them.
@@ -51,6 +55,16 @@ pub struct Recovered {
     pub files: Vec<FileState>,
     /// What is wrong with full ones, as far as they were read.
     pub damage: Vec<Problem>,
+}
+
+/// Live challenges: what the writer's thread of them begins with.
+pub struct Challenges {
+    /// The log.
+    pub log: Log,
+    /// Where it ends.
+    pub ends: arena::Ends,
+    /// The database, in step with it.
+    pub store: ChallengeStore,
 }
 
 /// Recovers all logs, then brings the index into step.
@@ -89,7 +103,9 @@ fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Resu
     let sequence = remember::remember(data_dir, last, storage.dedup_window_messages, &mut damage)?;
     let mut repeats = Repeats::default();
     let (store, read) = build::open(data_dir, last, &mut |log, op, byte| repeats.add(log, op, byte))?;
-    let mut files = vec![state(USERS, read.users), state(ROOMS, read.rooms)];
+    let (challenges, scan_of_challenges) = recover_challenges(data_dir, disk)?;
+    let mut files =
+        vec![state(USERS, read.users), state(ROOMS, read.rooms), state(CHALLENGES, scan_of_challenges)];
     files.append(&mut message_files(data_dir, &segments, scan)?);
     let gone = [read.users, read.rooms].map(|scan| scan.next - 1 - scan.in_file());
     let users = recover::mend(disk, data_dir.join(USERS), read.users)?;
@@ -106,6 +122,7 @@ fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Resu
         ends,
         repeats,
         store,
+        challenges,
         admin,
         admin_rev,
         deletions,
@@ -113,6 +130,14 @@ fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Resu
         files,
         damage,
     })
+}
+
+fn recover_challenges(data_dir: &Path, disk: &Arc<dyn Disk>) -> Result<(Challenges, Scan), BuildError> {
+    let (store, scan) = challenges::build::open(data_dir)?;
+    let ends =
+        arena::Ends { rev: scan.next - 1, challenge: store.last_challenge()?, entry: store.last_entry()? };
+    let log = recover::mend(disk, data_dir.join(CHALLENGES), scan)?;
+    Ok((Challenges { log, ends, store }, scan))
 }
 
 fn state(name: &str, scan: Scan) -> FileState {

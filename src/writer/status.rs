@@ -1,19 +1,26 @@
 //! How the writer is, for the supervisor and through it for operators.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 
 use super::reserve;
+use super::tickets::{Counts, Tickets};
+use crate::challenge::Reason;
 use crate::journal::check::Problem;
 use crate::journal::deletions::Deletions;
 use crate::journal::segment::Segment;
+use crate::link::frame::{Position, Purpose};
 
 /// Message files named in a report, at most: the newest.
 pub const FILES_NAMED: usize = 16;
+
+/// Files beside them, which are named always.
+const LOGS: usize = 3;
 
 /// Damaged files named in a report, at most.
 const DAMAGED_NAMED: usize = 100;
@@ -38,14 +45,17 @@ pub struct Status {
     pub afresh: AtomicU64,
     /// The last message that was deleted with all before it; 0: none was.
     pub deleted_upto: AtomicU64,
+    /// Live challenges.
+    pub challenges: Challenges,
+    tickets: Arc<Mutex<Tickets>>,
     data_dir: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// What is wrong with each of the two parts that write, if anything.
-    disk: [Option<String>; 2],
+    /// What is wrong with each of the parts that write, if anything.
+    disk: [Option<String>; 3],
     files: Vec<FileState>,
     compaction: Compaction,
     /// The first fault of each damaged file.
@@ -54,6 +64,57 @@ struct State {
     scrub: (String, u64),
     /// Raised by what an operator watches.
     version: u64,
+}
+
+/// What happens in live challenges; gauges but for those that say otherwise.
+#[derive(Default)]
+pub struct Challenges {
+    /// Challenges that can be entered.
+    pub live: AtomicU64,
+    /// Participants who are in.
+    pub active: AtomicU64,
+    /// Entries since the start of the process.
+    pub entered: AtomicU64,
+    /// Of those who left, how many had finished, since the start of the process.
+    finished: AtomicU64,
+    /// How many were silent for too long.
+    timeouts: AtomicU64,
+    /// How many had lost their connection.
+    disconnected: AtomicU64,
+}
+
+impl Challenges {
+    /// Somebody was in when the process before ended.
+    pub fn restored(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody is no longer in.
+    pub fn left(&self, reason: Reason) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        let counter = match reason {
+            Reason::Finish => &self.finished,
+            Reason::Timeout => &self.timeouts,
+            Reason::Disconnected => &self.disconnected,
+            Reason::Quit | Reason::Kicked | Reason::Expired | Reason::Error => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn report(&self, tickets: Counts) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        json!({
+            "live": read(&self.live),
+            "active": read(&self.active),
+            "entered_total": read(&self.entered),
+            "finished_total": read(&self.finished),
+            "timeouts_total": read(&self.timeouts),
+            "disconnected_total": read(&self.disconnected),
+            "tickets_issued_total": tickets.issued,
+            "tickets_used_total": tickets.used,
+            "tickets_expired_total": tickets.expired,
+        })
+    }
 }
 
 /// One log file.
@@ -106,21 +167,29 @@ impl Compaction {
     }
 }
 
-/// The two that write to disk.
+/// Those that write to disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
     /// Messages.
     Commit = 0,
     /// Users and rooms.
     Directory = 1,
+    /// Live challenges.
+    Arena = 2,
 }
 
 impl Status {
-    /// Everything in order, nothing done yet. The first two of `files` are users and rooms, the rest
-    /// messages, oldest first.
-    pub fn new(data_dir: &Path, seq: u64, rev: u64, files: Vec<FileState>, deletions: &Deletions) -> Status {
+    /// Everything in order, nothing done yet. The first [`LOGS`] of `files` are users, rooms and challenges,
+    /// the rest messages, oldest first.
+    pub fn new(
+        data_dir: &Path,
+        position: Position,
+        files: Vec<FileState>,
+        deletions: &Deletions,
+        tickets: Arc<Mutex<Tickets>>,
+    ) -> Status {
         let state = State {
-            disk: [None, None],
+            disk: [None, None, None],
             files,
             compaction: Compaction::default(),
             damage: Vec::new(),
@@ -129,8 +198,8 @@ impl Status {
         };
         Status {
             data_dir: data_dir.to_owned(),
-            seq: AtomicU64::new(seq),
-            rev: AtomicU64::new(rev),
+            seq: AtomicU64::new(position.seq),
+            rev: AtomicU64::new(position.rev),
             messages: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -138,6 +207,8 @@ impl Status {
             peers: AtomicU64::new(0),
             afresh: AtomicU64::new(if deletions.users > 0 { deletions.rooms_rev + 1 } else { 0 }),
             deleted_upto: AtomicU64::new(deletions.upto),
+            challenges: Challenges::default(),
+            tickets,
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -196,8 +267,8 @@ impl Status {
             Some(file) => (file.records, file.bytes) = (records, bytes),
             None => {
                 state.files.push(FileState { name: name.to_owned(), records, bytes });
-                if state.files.len() > 2 + FILES_NAMED {
-                    state.files.remove(2);
+                if state.files.len() > LOGS + FILES_NAMED {
+                    state.files.remove(LOGS);
                 }
             }
         }
@@ -213,7 +284,7 @@ impl Status {
         let mut place = 0;
         self.state.lock().files.retain(|file| {
             place += 1;
-            place <= 2 || Segment::number_of(&file.name).is_some_and(|number| number >= first_file)
+            place <= LOGS || Segment::number_of(&file.name).is_some_and(|number| number >= first_file)
         });
     }
 
@@ -236,6 +307,7 @@ impl Status {
     /// The report.
     pub fn report(&self) -> Value {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let tickets = self.tickets.lock().counts(Purpose::Challenge, Instant::now());
         // 0 of 0: the file system does not tell.
         let (free, total) = reserve::space(&self.data_dir).unwrap_or_default();
         let state = self.state.lock();
@@ -259,6 +331,7 @@ impl Status {
             "changes_total": read(&self.changes),
             "queue": read(&self.queue),
             "peers": read(&self.peers),
+            "challenges": self.challenges.report(tickets),
             "files": files,
             "damage": state.damage.iter().map(damage).collect::<Vec<_>>(),
             "scrub": {"file": state.scrub.0, "byte": state.scrub.1},

@@ -42,6 +42,18 @@ pub struct Tickets {
     redeemed: HashMap<OpId, Outcome, foldhash::fast::RandomState>,
     /// In the order in which they were redeemed.
     redeemed_by: VecDeque<OpId>,
+    counts: [Counts; 2],
+}
+
+/// What became of tickets for one purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Given out.
+    pub issued: u64,
+    /// Redeemed.
+    pub used: u64,
+    /// Too old before anybody redeemed them.
+    pub expired: u64,
 }
 
 struct Kept {
@@ -61,6 +73,7 @@ impl Default for Tickets {
             paces: Paces::new(TICKETS_PER_SECOND),
             redeemed: HashMap::default(),
             redeemed_by: VecDeque::new(),
+            counts: [Counts::default(); 2],
         }
     }
 }
@@ -91,6 +104,7 @@ impl Tickets {
             self.drop_oldest(most);
         }
         let end = now + Duration::from_millis(ttl_ms);
+        self.counts[purpose as usize].issued += 1;
         self.good.insert(id, Kept { end, purpose, user, payload });
         self.ends.insert((end, id));
         let tickets = self.users.entry(user).or_default();
@@ -120,6 +134,7 @@ impl Tickets {
         let Some(Kept { user, payload, .. }) = fits.then(|| self.take(id)).flatten() else {
             return Err(Refusal::new(Code::Unauthorized, "The ticket is not good (any more)"));
         };
+        self.counts[purpose as usize].used += 1;
         let outcome = Outcome::Ticket { user, payload };
         if self.redeemed.len() == REDEEMED
             && let Some(oldest) = self.redeemed_by.pop_front()
@@ -135,8 +150,16 @@ impl Tickets {
         while let Some((end, id)) = self.ends.first().copied()
             && end <= now
         {
-            self.take(id);
+            if let Some(kept) = self.take(id) {
+                self.counts[kept.purpose as usize].expired += 1;
+            }
         }
+    }
+
+    /// What became of the tickets for a purpose, since the start of the process.
+    pub fn counts(&mut self, purpose: Purpose, now: Instant) -> Counts {
+        self.forget_old(now);
+        self.counts[purpose as usize]
     }
 
     fn take(&mut self, id: u128) -> Option<Kept> {
@@ -216,6 +239,8 @@ mod tests {
         assert_eq!(elsewhere.map_err(|refusal| refusal.code), Err(Code::Unauthorized));
         assert_eq!(redeem(&mut tickets, 2, 1, now + TTL - Duration::from_millis(1)), good(3));
         assert_eq!(redeem(&mut tickets, 3, 2, now + TTL), Err(Code::Unauthorized));
+        assert_eq!(tickets.counts(Purpose::Chat, now), Counts { issued: 2, used: 1, expired: 1 });
+        assert_eq!(tickets.counts(Purpose::Challenge, now), Counts::default());
         assert!(tickets.good.is_empty() && tickets.ends.is_empty() && tickets.users.is_empty());
     }
 

@@ -57,7 +57,8 @@ impl Failure {
         }
     }
 
-    fn code(&self) -> Code {
+    /// What clients are told of it.
+    pub fn code(&self) -> Code {
         match self {
             Failure::Disk(error) => withheld::code(error),
             Failure::Index(error) if error.is_full() => Code::StorageFull,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent, UserId};
 use minitalk::cli::verify;
-use minitalk::config::Storage;
+use minitalk::config::{Challenge, Storage};
 use minitalk::journal::disk::{Disk, RealDisk};
 use minitalk::link::arena::News;
 use minitalk::link::clock;
@@ -45,6 +45,7 @@ impl Host {
             messages_per_second: 0,
             changes_per_second: 0,
             connections: Connections { per_address: 0, per_user: 1_000 },
+            challenge: Challenge::default(),
             disk: Arc::new(RealDisk),
         };
         Host { dir, config, running: None }

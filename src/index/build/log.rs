@@ -7,8 +7,9 @@ use std::path::Path;
 use super::report::Report;
 use super::{BuildError, Seen};
 use crate::index::IndexError;
+use crate::index::database::{Database, Progress};
 use crate::index::memberships::Memberships;
-use crate::index::store::{LogName, Progress, Store};
+use crate::index::store::{LogName, Store};
 use crate::journal::JournalError;
 use crate::journal::lines::Lines;
 use crate::journal::record::{self, BadRecord, Record, RoomRecord, UserRecord};
@@ -25,7 +26,7 @@ const STEP_RECORDS: usize = 50_000;
 const MUCH_BYTES: u64 = 16 << 20;
 
 /// What records do to the index.
-pub(super) trait Apply {
+pub(in crate::index) trait Apply {
     type Record: Record;
     /// Takes up a record; it need not be in the index yet.
     fn take(&mut self, record: &Self::Record) -> Result<(), IndexError>;
@@ -95,9 +96,9 @@ impl Apply for Rooms<'_> {
 ///
 /// # Errors
 /// The log is damaged, or the index can't be written.
-pub(super) fn catch_up<A: Apply>(
+pub(in crate::index) fn catch_up<A: Apply>(
     data_dir: &Path,
-    store: &Store,
+    store: &Database,
     log: LogName,
     seen: &mut Seen<'_>,
     mut to: A,
@@ -108,7 +109,7 @@ pub(super) fn catch_up<A: Apply>(
     store.with_room(bytes.saturating_sub(done.bytes) > MUCH_BYTES, || {
         let from = start(&path, done)?;
         let (mut progress, mut failed) = (done, None);
-        let mut report = Report::new(if log == LogName::Users { "users" } else { "rooms" }, bytes);
+        let mut report = Report::new(log.as_str(), bytes);
         store.begin()?;
         let scan = recover::scan(&path, from, false, &mut |line, start, next| {
             let record: A::Record = record::decode(line)?;
@@ -144,7 +145,7 @@ pub(super) fn catch_up<A: Apply>(
 }
 
 /// Keeps transactions short.
-fn step<A: Apply>(store: &Store, log: LogName, progress: Progress, to: &mut A) -> Result<(), IndexError> {
+fn step<A: Apply>(store: &Database, log: LogName, progress: Progress, to: &mut A) -> Result<(), IndexError> {
     if to.is_full() {
         end_step(store, log, progress, to)?;
         store.begin()?;
@@ -152,7 +153,12 @@ fn step<A: Apply>(store: &Store, log: LogName, progress: Progress, to: &mut A) -
     Ok(())
 }
 
-fn end_step<A: Apply>(store: &Store, log: LogName, progress: Progress, to: &mut A) -> Result<(), IndexError> {
+fn end_step<A: Apply>(
+    store: &Database,
+    log: LogName,
+    progress: Progress,
+    to: &mut A,
+) -> Result<(), IndexError> {
     to.put(progress.last)?;
     store.set_progress(log, progress)?;
     store.commit()

@@ -7,7 +7,7 @@
 //! [`log`] applies what the logs of users and rooms have, [`messages`] what the files of messages have;
 //! [`report`] says how far they are.
 
-mod log;
+pub(super) mod log;
 mod messages;
 mod report;
 
@@ -18,6 +18,7 @@ use std::path::Path;
 pub use self::messages::{apply_messages, catch_up_messages};
 
 use super::bulk::{self, Bulk};
+use super::database::Database;
 use super::sealed;
 use super::store::{self, LogName, Progress, Store};
 use super::{IndexError, ReadError, schema};
@@ -100,15 +101,28 @@ pub fn open(data_dir: &Path, last_seq: u64, seen: &mut Seen<'_>) -> Result<(Stor
             done => return done.map(|ends| (store, ends)),
         },
         Ok(None) => tracing::info!("there is no index yet; building it"),
-        Err(BuildError::Index(IndexError::Sqlite(error))) if !is_damage(&error) => {
-            return Err(IndexError::Sqlite(error).into());
-        }
-        Err(error) => tracing::warn!(%error, "the index can't be used; building it anew"),
+        Err(error) => give_up(error)?,
     }
     let ends = rebuild(data_dir, seen)?;
     match Store::open(data_dir)? {
         Some(store) => Ok((store, ends)),
         None => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+    }
+}
+
+/// Says that a database can't be used, so that it is built anew.
+///
+/// # Errors
+/// It may be in order, and can't be read.
+pub(super) fn give_up(error: BuildError) -> Result<(), BuildError> {
+    match error {
+        BuildError::Index(IndexError::Sqlite(error)) if !is_damage(&error) => {
+            Err(IndexError::Sqlite(error).into())
+        }
+        error => {
+            tracing::warn!(%error, "the index can't be used; building it anew");
+            Ok(())
+        }
     }
 }
 
@@ -130,23 +144,9 @@ fn usable(data_dir: &Path, last_seq: u64) -> Result<Option<Store>, BuildError> {
     let Some(store) = Store::open(data_dir)? else {
         return Ok(None);
     };
-    let bytes = fs::metadata(schema::file(data_dir))?.len();
-    if bytes <= CHECKED_BYTES && !store.is_sound()? {
-        return Err(unusable("it is damaged"));
-    }
-    for (log, name) in [(LogName::Users, journal::USERS), (LogName::Rooms, journal::ROOMS)] {
-        let progress = store.progress(log)?;
-        if progress.bytes > 0 && record_before(&data_dir.join(name), progress.bytes)? != Some(progress) {
-            // The log may have been compacted since: the record is the same, but in another place.
-            match record_numbered(&data_dir.join(name), progress.last)? {
-                Some(found) if (found.last, found.sum) == (progress.last, progress.sum) => {
-                    store.begin()?;
-                    store.set_progress(log, found)?;
-                    store.commit()?;
-                }
-                _ => return Err(unusable("it was made from other logs")),
-            }
-        }
+    check_sound(&schema::file(data_dir), &store)?;
+    for log in [LogName::Users, LogName::Rooms] {
+        check_origin(data_dir, &store, log)?;
     }
     if store.progress(LogName::Messages)?.last > last_seq {
         return Err(unusable("it knows of messages that are not in the log"));
@@ -159,6 +159,38 @@ fn usable(data_dir: &Path, last_seq: u64) -> Result<Option<Store>, BuildError> {
         store.commit()?;
     }
     Ok(Some(store))
+}
+
+/// Reads all of a database that is small enough for that.
+///
+/// # Errors
+/// It is damaged, or can't be read.
+pub(super) fn check_sound(file: &Path, database: &Database) -> Result<(), BuildError> {
+    let bytes = fs::metadata(file)?.len();
+    if bytes <= CHECKED_BYTES && !database.is_sound()? {
+        return Err(unusable("it is damaged"));
+    }
+    Ok(())
+}
+
+/// Makes sure that a database was made from a log that is there.
+///
+/// # Errors
+/// It was not, or the log can't be read.
+pub(super) fn check_origin(data_dir: &Path, database: &Database, log: LogName) -> Result<(), BuildError> {
+    let (path, progress) = (data_dir.join(log.file()), database.progress(log)?);
+    if progress.bytes == 0 || record_before(&path, progress.bytes)? == Some(progress) {
+        return Ok(());
+    }
+    // The log may have been compacted since: the record is the same, but in another place.
+    match record_numbered(&path, progress.last)? {
+        Some(found) if (found.last, found.sum) == (progress.last, progress.sum) => {
+            database.begin()?;
+            database.set_progress(log, found)?;
+            Ok(database.commit()?)
+        }
+        _ => Err(unusable("it was made from other logs")),
+    }
 }
 
 fn unusable(why: &str) -> BuildError {

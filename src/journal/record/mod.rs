@@ -1,15 +1,17 @@
 //! One line of a log: a JSON object that ends in the checksum of everything before it.
 //!
-//! Here is what all lines have in common; [`message`], [`event`] and [`admin`] are the kinds. Encoding
+//! Here is what all lines have in common; [`message`], [`event`], [`challenge`] and [`admin`] are the kinds. Encoding
 //! writes into the batch's buffer and allocates nothing for a message. Decoding checks the sum
 //! first, then reads the JSON, so whatever it answers is what was once written.
 
 mod admin;
+mod challenge;
 mod event;
 mod message;
 mod text;
 
 pub use admin::{AdminRecord, Deletion};
+pub use challenge::{ChallengeChange, ChallengeRecord};
 pub use event::{NOBODY, Profile, Record, RoomChange, RoomRecord, UserChange, UserRecord, decode, encode};
 pub use message::{Imported, Message, client_fields, content_of, decode_message, encode_message, room_of};
 
@@ -94,6 +96,11 @@ fn write_json<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     debug_assert!(written.is_ok());
 }
 
+/// The last of some lines, without its line feed; `None`: there is none.
+pub fn last_line(lines: &[u8]) -> Option<&[u8]> {
+    lines.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()
+}
+
 /// The number a line begins with (`{"seq":N,` or `{"rev":N,`), without reading the rest.
 pub fn leading_number(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":").or_else(|| line.strip_prefix(b"{\"rev\":"))?;
@@ -137,6 +144,7 @@ mod tests {
             bytes.pop();
             let _ = decode_message(&bytes);
             let _ = decode::<UserRecord>(&bytes);
+            let _ = decode::<ChallengeRecord>(&bytes);
             let _ = decode::<RoomRecord>(&bytes);
         }
     }

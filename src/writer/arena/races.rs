@@ -1,0 +1,242 @@
+//! Who is in what, and how far: what of challenges lives in memory, from the time they can be entered until
+//! they are over.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::challenge::{ChallengeId, EntryId, Reason, Status, Updates};
+use crate::chat::UserId;
+use crate::link::arena::{LiveChallenge, Move, News, Place, RUNNERS_PER_FRAME, Record, Runner, Standing};
+
+/// All challenges that can be entered.
+#[derive(Default)]
+pub struct Races {
+    live: HashMap<ChallengeId, Race, foldhash::fast::RandomState>,
+    /// When the status of each is another one, as Unix time in milliseconds.
+    changes: BTreeSet<(i64, ChallengeId)>,
+    /// Those with something to tell.
+    moved: BTreeSet<ChallengeId>,
+    /// Raised by every change of anybody's distance.
+    reached: u64,
+    /// Challenges that start up to then are here, as Unix time in milliseconds.
+    pub opened_upto_ms: Option<i64>,
+    /// When the next one is to be opened.
+    pub opens_ms: Option<i64>,
+}
+
+/// One challenge.
+pub struct Race {
+    /// What it is.
+    pub challenge: LiveChallenge,
+    /// How far it is; never goes back, whatever the clock does.
+    pub status: Status,
+    runners: HashMap<UserId, Entrant, foldhash::fast::RandomState>,
+    updates: Updates<Place>,
+}
+
+struct Entrant {
+    runner: Runner,
+    /// The worker's process that has the socket.
+    instance: u64,
+}
+
+impl Races {
+    /// A challenge can be entered.
+    pub fn open(&mut self, challenge: LiveChallenge, status: Status) -> News {
+        let id = challenge.challenge;
+        let change = match status {
+            Status::Recruiting | Status::Ready => challenge.schedule.start_ms,
+            Status::Running | Status::Done => challenge.schedule.end_ms,
+        };
+        self.changes.insert((change, id));
+        let news = News::Live { first: false, challenges: vec![challenge.clone()], runners: Vec::new() };
+        let (runners, updates) = (HashMap::default(), Updates::default());
+        self.live.insert(id, Race { challenge, status, runners, updates });
+        news
+    }
+
+    /// One of them.
+    pub fn get(&self, challenge: ChallengeId) -> Option<&Race> {
+        self.live.get(&challenge)
+    }
+
+    /// When the clock next changes anything.
+    pub fn next_ms(&self) -> Option<i64> {
+        let change = self.changes.first().map(|(when, _)| *when);
+        [change, self.opens_ms].into_iter().flatten().min()
+    }
+
+    /// A challenge whose status is another one by now, with the new one.
+    pub fn next_change(&mut self, now_ms: i64) -> Option<(ChallengeId, Status)> {
+        let &(when, id) = self.changes.first().filter(|(when, _)| *when <= now_ms)?;
+        self.changes.remove(&(when, id));
+        let race = self.live.get_mut(&id)?;
+        let schedule = race.challenge.schedule;
+        race.status = if now_ms >= schedule.end_ms { Status::Done } else { Status::Running };
+        if race.status == Status::Running {
+            self.changes.insert((schedule.end_ms, id));
+        }
+        Some((id, race.status))
+    }
+
+    /// Notes how far a participant is; `true`: that is far enough.
+    pub fn record(&mut self, record: &Record) -> bool {
+        let Record { challenge, user, entry, distance, pace, timestamp_ms } = *record;
+        let Some(race) = self.live.get_mut(&challenge) else {
+            return false;
+        };
+        let Some(Entrant { runner, .. }) = race.runners.get_mut(&user) else {
+            return false;
+        };
+        let known = &mut runner.at;
+        let is_old = timestamp_ms < known.timestamp_ms;
+        if runner.entry != entry || runner.standing != Standing::In || is_old || race.status == Status::Done {
+            return false;
+        }
+        if known.distance != distance {
+            self.reached += 1;
+            known.reached = self.reached;
+        }
+        (known.distance, known.pace, known.timestamp_ms) = (distance, pace, timestamp_ms);
+        race.updates.put(user, *known);
+        self.moved.insert(challenge);
+        distance >= race.challenge.distance.km()
+    }
+
+    /// Puts somebody where they were when the process before ended.
+    pub fn restore(&mut self, challenge: ChallengeId, mut runner: Runner) {
+        self.reached += 1;
+        runner.at.reached = self.reached;
+        if let Some(race) = self.live.get_mut(&challenge) {
+            race.runners.insert(runner.user, Entrant { runner, instance: 0 });
+        }
+    }
+
+    /// Somebody has come in.
+    pub fn enter(
+        &mut self,
+        challenge: ChallengeId,
+        mut runner: Runner,
+        instance: u64,
+        at_ms: i64,
+    ) -> Option<News> {
+        let race = self.live.get_mut(&challenge)?;
+        let known = race.runners.get(&runner.user);
+        let again = known.is_some_and(|known| known.runner.standing == Standing::In);
+        match known {
+            Some(known) => runner.at = known.runner.at,
+            None => {
+                self.reached += 1;
+                runner.at.reached = self.reached;
+            }
+        }
+        // Another socket has another clock.
+        runner.at.timestamp_ms = 0;
+        race.runners.insert(runner.user, Entrant { runner: runner.clone(), instance });
+        Some(News::Entered { challenge, runner, again, at_ms })
+    }
+
+    /// Somebody is no longer in; what is known of how far they came is told before.
+    pub fn leave(
+        &mut self,
+        (challenge, user, entry): (ChallengeId, UserId, EntryId),
+        reason: Reason,
+        rank: Option<u32>,
+        at_ms: i64,
+    ) -> Vec<News> {
+        let mut news = Vec::new();
+        let Some(race) = self.live.get_mut(&challenge) else {
+            return news;
+        };
+        if let Some(at) = race.updates.remove(user) {
+            news.push(News::Moved { challenge, moves: vec![Move { user, at }] });
+        }
+        news.push(News::Left { challenge, user, entry, reason, rank, at_ms });
+        match (reason, race.runners.get_mut(&user)) {
+            (Reason::Quit | Reason::Kicked | Reason::Expired, _) => drop(race.runners.remove(&user)),
+            (Reason::Finish, Some(known)) => known.runner.standing = Standing::Finished(rank.unwrap_or(0)),
+            (_, Some(known)) => known.runner.standing = Standing::Away,
+            (_, None) => {}
+        }
+        news
+    }
+
+    /// A challenge is over.
+    pub fn close(&mut self, challenge: ChallengeId) {
+        self.live.remove(&challenge);
+        self.moved.remove(&challenge);
+    }
+
+    /// Whether there is anything to tell of how far anybody is.
+    pub fn has_moves(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// How far participants are, of each challenge at most so many.
+    pub fn take_moves(&mut self, limit: usize) -> Vec<News> {
+        let mut news = Vec::new();
+        for challenge in std::mem::take(&mut self.moved) {
+            let Some(race) = self.live.get_mut(&challenge) else {
+                continue;
+            };
+            let taken = race.updates.take(limit);
+            if !race.updates.is_empty() {
+                self.moved.insert(challenge);
+            }
+            if !taken.is_empty() {
+                let moves = taken.into_iter().map(|(user, at)| Move { user, at }).collect();
+                news.push(News::Moved { challenge, moves });
+            }
+        }
+        news
+    }
+
+    /// Everything there is, for a worker that comes.
+    pub fn snapshot(&self) -> Vec<News> {
+        let races: Vec<&Race> = self.live.values().collect();
+        let mut news = vec![News::Live { first: true, challenges: Vec::new(), runners: Vec::new() }];
+        for some in races.chunks(RUNNERS_PER_FRAME) {
+            let challenges = some.iter().map(|race| race.challenge.clone()).collect();
+            news.push(News::Live { first: false, challenges, runners: Vec::new() });
+        }
+        for race in races {
+            let id = race.challenge.challenge;
+            let runners: Vec<(ChallengeId, Runner)> =
+                race.runners.values().map(|known| (id, known.runner.clone())).collect();
+            for some in runners.chunks(RUNNERS_PER_FRAME) {
+                news.push(News::Live { first: false, challenges: Vec::new(), runners: some.to_vec() });
+            }
+        }
+        news
+    }
+
+    /// Everybody who is in by a worker's process.
+    pub fn all_of(&self, instance: u64) -> Vec<(ChallengeId, UserId, EntryId)> {
+        let of_race = |(id, race): (&ChallengeId, &'_ Race)| {
+            let id = *id;
+            let runners = race.runners.values().filter(move |known| is_in_by(known, instance));
+            runners.map(move |known| (id, known.runner.user, known.runner.entry)).collect::<Vec<_>>()
+        };
+        self.live.iter().flat_map(of_race).collect()
+    }
+
+    /// Whether anybody is in by a worker's process.
+    pub fn has_any_of(&self, instance: u64) -> bool {
+        self.live.values().any(|race| race.runners.values().any(|known| is_in_by(known, instance)))
+    }
+
+    /// How many challenges there are, and how many are in them.
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+}
+
+fn is_in_by(known: &Entrant, instance: u64) -> bool {
+    known.instance == instance && known.runner.standing == Standing::In
+}
+
+impl Race {
+    /// A participant who is in, has finished, or may come back.
+    pub fn runner(&self, user: UserId) -> Option<&Runner> {
+        self.runners.get(&user).map(|known| &known.runner)
+    }
+}
