@@ -4,8 +4,11 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use minitalk::challenge::{Distance, Participation, Reason};
 use minitalk::chat::{Code, OpId};
 use minitalk::config::Fsync;
+use minitalk::index::challenges::ChallengeReader;
+use minitalk::link::arena::{Ask, Asked};
 
 use crate::bad_disk::{BadDisk, Fault};
 use crate::host::{Host, Worker, post};
@@ -163,6 +166,39 @@ fn changes_that_the_disk_refuses_leave_nothing() {
         host.assert_clean();
         assert_eq!(reader.user_by_name("bob").unwrap().is_some(), name == "users");
         assert_eq!(reader.room("b").unwrap().is_some(), name == "chatrooms");
+    }
+}
+
+#[test]
+fn challenges_that_the_disk_refuses_leave_nothing_and_who_leaves_meanwhile_has_left_afterwards() {
+    for (fault, code) in [
+        (Fault::Write(ErrorKind::StorageFull), Code::StorageFull),
+        (Fault::Part(30, ErrorKind::StorageFull), Code::StorageFull),
+        (Fault::Sync(ErrorKind::Other), Code::StorageFailed),
+    ] {
+        let disk = BadDisk::default();
+        let mut host = host(&disk);
+        let mut worker = host.worker(1);
+        assert_eq!(worker.create_users(&["alice", "bob"]), [Ok(1), Ok(2)]);
+        let challenge = worker.new_challenge(1, Distance::M100, 10);
+        let entry = worker.enters(challenge, 1, 77);
+        let log = host.read("challenges.jsonl");
+        disk.plan(fault, "challenges", 0, 1);
+        let ask = Ask::Join { challenge, user: 2 };
+        assert_eq!(worker.asks(ask.clone()).unwrap_err().code, code, "{fault:?}");
+        assert_eq!(host.read("challenges.jsonl"), log);
+        let index = ChallengeReader::open(host.data_dir()).unwrap();
+        assert_eq!(index.participant(challenge, 2).unwrap(), None);
+        // The same operation again, as a worker would: it is done now.
+        worker.asks_as(99, ask).unwrap();
+        disk.plan(fault, "challenges", 0, 1);
+        let leave = Ask::Leave { challenge, user: 1, entry, reason: Reason::Quit };
+        assert_eq!(worker.asks(leave), Ok(Asked::Left), "{fault:?}");
+        host.wait_until(|report| report["disk"] == "ok");
+        host.restart();
+        host.assert_clean();
+        let status = |user| index.participant(challenge, user).unwrap().unwrap().status;
+        assert_eq!([status(1), status(2)], [Participation::Quit, Participation::Waiting]);
     }
 }
 

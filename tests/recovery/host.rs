@@ -5,13 +5,14 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use minitalk::challenge::{ChallengeId, Distance, EntryId};
 use minitalk::chat::{Code, OpId, Refusal, RoomEvent, UserId};
 use minitalk::cli::verify;
 use minitalk::config::{Challenge, Storage};
 use minitalk::journal::disk::{Disk, RealDisk};
-use minitalk::link::arena::News;
+use minitalk::link::arena::{Ask, Asked, NewChallenge, News};
 use minitalk::link::clock;
 use minitalk::link::codec;
 use minitalk::link::frame::{
@@ -138,7 +139,7 @@ impl Host {
     pub fn worker_at(&self, instance: u64, known: Option<Position>) -> Worker {
         let stream = unix::connect(self.dir.path(), "storage.sock").unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut worker = Worker { stream, count: 0, buffer: Vec::new() };
+        let mut worker = Worker { stream, count: 0, buffer: Vec::new(), hears_challenges: false };
         worker.send(&ToWriter::Hello { version: VERSION, worker: 0, instance, known });
         worker
     }
@@ -201,6 +202,8 @@ pub struct Worker {
     stream: UnixStream,
     count: u64,
     buffer: Vec<u8>,
+    /// Wants to hear of live challenges.
+    pub hears_challenges: bool,
 }
 
 impl Worker {
@@ -225,6 +228,9 @@ impl Worker {
             if let Some((body, used)) = codec::split(&self.buffer).unwrap() {
                 let heard = keep(codec::decode(body).unwrap());
                 self.buffer.drain(..used);
+                if heard.iter().any(|heard| matches!(heard, Heard::Arena(_))) && !self.hears_challenges {
+                    continue;
+                }
                 return Some(heard);
             }
             let mut chunk = vec![0; 64 << 10];
@@ -306,6 +312,53 @@ impl Worker {
         }
     }
 
+    /// A challenge that can be entered by now and starts in a minute.
+    pub fn new_challenge(&mut self, by: UserId, distance: Distance, max_participants: u32) -> ChallengeId {
+        let start_ms = now_ms() + 60_000;
+        let new = NewChallenge {
+            by,
+            title: "새벽 달리기".to_owned(),
+            description: "together".to_owned(),
+            max_participants,
+            start_ms,
+            distance,
+            password: None,
+            broadcast: true,
+        };
+        match self.asks(Ask::Create(Box::new(new))) {
+            Ok(Asked::Created { challenge }) => challenge,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Joins and comes in, by a ticket of that number.
+    pub fn enters(&mut self, challenge: ChallengeId, user: UserId, ticket: u128) -> EntryId {
+        self.asks(Ask::Join { challenge, user }).unwrap();
+        self.asks(Ask::Enter { challenge, user, ticket }).unwrap();
+        self.redeems(ticket)
+    }
+
+    /// Comes in.
+    pub fn redeems(&mut self, ticket: u128) -> EntryId {
+        match self.asks(Ask::Redeem { ticket }) {
+            Ok(Asked::Entered { entry, .. }) => entry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn asks(&mut self, ask: Ask) -> Result<Asked, Refusal> {
+        let count = self.next_count();
+        self.asks_as(count, ask)
+    }
+
+    pub fn asks_as(&mut self, count: u64, ask: Ask) -> Result<Asked, Refusal> {
+        self.send(&ToWriter::Arena { count, ask });
+        match self.answer(count)? {
+            Outcome::Arena(asked) => Ok(asked),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn sync(&mut self) {
         let count = self.next_count();
         self.send(&ToWriter::Sync { count });
@@ -332,6 +385,12 @@ impl Worker {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Unix time in milliseconds.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
 }
 
 pub fn post<'a>(count: u64, room_id: &'a str, content: &'a str, client_id: Option<&'a str>) -> ToWriter<'a> {

@@ -9,6 +9,7 @@
 //! | [`order`] | one order, no gaps, no repetitions, across restarts and files |
 //! | [`people`] | users and rooms: what is refused, what a retry is answered |
 //! | [`revoked`] | tokens that were ended, and tickets that were not kept |
+//! | [`challenges`] | live challenges: who may do what, who was first, what a restart leaves of it |
 //! | [`sweep`] | every call to the disk fails once |
 //! | [`torn`] | a log that ends anywhere |
 //! | [`damage`] | a log that was changed |
@@ -21,6 +22,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod bad_disk;
+mod challenges;
 mod compaction;
 mod damage;
 mod deleting;

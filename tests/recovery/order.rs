@@ -78,7 +78,7 @@ fn a_batch_never_spans_two_files() {
     worker.hear_until(|heard| matches!(heard, Heard::Message { seq: 95, .. }));
     let report = host.running().report();
     let records: Vec<_> = report["files"].as_array().unwrap().iter().map(|file| &file["records"]).collect();
-    assert_eq!(records, [0, 0, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
+    assert_eq!(records, [0, 0, 0, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
     host.assert_clean();
 }
 

@@ -2,9 +2,13 @@
 
 use std::fs;
 
+use minitalk::challenge::Distance;
+use minitalk::index::challenges::ChallengeReader;
+use minitalk::link::arena::{Ask, Asked};
+
 use crate::host::Host;
 
-/// A stopped host with 30 messages in three files, and some users and rooms.
+/// A stopped host with 30 messages in three files, and some users, rooms and participants.
 fn stopped() -> Host {
     let mut host = Host::new().per_file(11);
     host.start().unwrap();
@@ -15,6 +19,8 @@ fn stopped() -> Host {
     for room in ["a", "b", "c", "d"] {
         worker.create_room(1, room, &["bob"]).unwrap();
     }
+    let challenge = worker.new_challenge(1, Distance::M100, 10);
+    (1..=4).for_each(|user| drop(worker.asks(Ask::Join { challenge, user }).unwrap()));
     for number in 1..=30 {
         worker.posted(1, "a", &format!("message {number}")).unwrap();
     }
@@ -79,8 +85,19 @@ fn rooms_may_end_anywhere() {
 }
 
 #[test]
+fn challenges_may_end_anywhere() {
+    cut_everywhere("challenges.jsonl", |host, left| {
+        let joined = u64::try_from(left).unwrap() - 1;
+        let index = ChallengeReader::open(host.data_dir()).unwrap();
+        assert_eq!(u64::from(index.challenge(1).unwrap().unwrap().participants), joined);
+        let ask = Ask::Join { challenge: 1, user: 9 };
+        assert_eq!(host.worker(2).asks(ask), Ok(Asked::Joined { participant: joined + 1 }));
+    });
+}
+
+#[test]
 fn an_index_that_is_ahead_of_a_cut_log_is_built_anew() {
-    for name in ["messages_000003.jsonl", "users.jsonl", "chatrooms.jsonl"] {
+    for name in ["messages_000003.jsonl", "users.jsonl", "chatrooms.jsonl", "challenges.jsonl"] {
         let mut host = stopped();
         let whole = host.read(name);
         host.write(name, &whole[..starts(&whole, 3)[1]]);
@@ -92,6 +109,8 @@ fn an_index_that_is_ahead_of_a_cut_log_is_built_anew() {
         assert_eq!(reader.last_seq("a").unwrap(), last, "{name}");
         assert_eq!(reader.user_by_name("dave").unwrap().is_some(), name != "users.jsonl");
         assert_eq!(reader.room("d").unwrap().is_some(), name != "chatrooms.jsonl");
+        let index = ChallengeReader::open(host.data_dir()).unwrap();
+        assert_eq!(index.participant(1, 4).unwrap().is_some(), name != "challenges.jsonl");
         host.stop();
         host.assert_clean();
     }

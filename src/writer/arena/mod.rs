@@ -238,7 +238,8 @@ impl Arena {
                 }
                 Told::Gone(peer) => {
                     let races = &self.races;
-                    for gone in self.links.gone(peer, Instant::now(), |instance| races.has_any_of(instance)) {
+                    let gone = self.links.gone(peer, Instant::now(), |instance| races.has_any_of(instance));
+                    if let Some(gone) = gone {
                         self.owe_all_of(gone);
                     }
                 }

@@ -66,7 +66,9 @@ impl Owed {
     /// The next ones.
     pub fn take(&mut self, limit: usize) -> Vec<Leaving> {
         let taken: Vec<Leaving> = self.queue.drain(..limit.min(self.queue.len())).collect();
-        taken.iter().for_each(|leaving| drop(self.entries.remove(&leaving.entry)));
+        for leaving in &taken {
+            self.entries.remove(&leaving.entry);
+        }
         taken
     }
 
