@@ -75,8 +75,13 @@ impl Arena {
         }
         while let Some((challenge, status)) = self.races.next_change(now_ms) {
             if status == Status::Done {
-                let ending = self.ending(challenge)?;
-                self.endings.extend(ending);
+                match self.ending(challenge) {
+                    Ok(ending) => self.endings.extend(ending),
+                    Err(failure) => {
+                        self.races.end_again(challenge, now_ms);
+                        return Err(failure);
+                    }
+                }
             } else {
                 news.push(News::Phase { challenge, status, at_ms: now_ms });
             }

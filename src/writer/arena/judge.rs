@@ -28,7 +28,9 @@ impl Arena {
                         self.leave_now(step, finished(&record))?;
                     }
                 }
-                Told::Asked { peer, op, ask: Ask::Leave { challenge, user, entry, reason } } => {
+                Told::Asked { peer, op, ask: Ask::Leave { challenge, user, entry, reason } }
+                    if !is_ours(reason) =>
+                {
                     let told = vec![(peer, op.count)];
                     self.leave_now(step, Leaving { challenge, user, entry, reason, told })?;
                 }
@@ -56,8 +58,8 @@ impl Arena {
             Ask::Cancel { challenge, user } => self.cancel(step, op, challenge, user),
             Ask::Enter { challenge, user, ticket } => self.enter(step, challenge, user, ticket),
             Ask::Redeem { ticket } => self.redeem(step, op, ticket),
-            // Is a stay that ends, and taken for one before.
-            Ask::Leave { .. } => Ok(Ok(Asked::Left)),
+            // For reasons that are not a worker's to give.
+            Ask::Leave { .. } => Ok(Err(Refusal::new(Code::Internal, "Internal error"))),
         }
     }
 
@@ -257,6 +259,11 @@ impl Arena {
         let by_clock = self.schedule(state).at(now_ms);
         self.races.get(state.id).map_or(by_clock, |race| race.status.max(by_clock))
     }
+}
+
+/// Whether it is decided here and nowhere else.
+fn is_ours(reason: Reason) -> bool {
+    matches!(reason, Reason::Finish | Reason::Expired)
 }
 
 fn finished(record: &Record) -> Leaving {

@@ -190,7 +190,7 @@ impl Arena {
         let now = Instant::now();
         let working = self.trouble.probe_at.is_none();
         let ours = (working && (!self.owed.is_empty() || !self.endings.is_empty())).then_some(now);
-        let clock = self.races.next_ms().map(|when| {
+        let clock = self.races.next_ms().filter(|_| working).map(|when| {
             let ms = u64::try_from(when.saturating_sub(commit::now_ms())).unwrap_or(0);
             now + Duration::from_millis(ms).min(LOOK_AT_CLOCK)
         });

@@ -7,6 +7,9 @@ use crate::challenge::{ChallengeId, EntryId, Reason, Status, Updates};
 use crate::chat::UserId;
 use crate::link::arena::{LiveChallenge, Move, News, Place, RUNNERS_PER_FRAME, Record, Runner, Standing};
 
+/// Bytes of participants in one frame, about; one participant more may exceed it.
+const FRAME_BYTES: usize = 256 << 10;
+
 /// All challenges that can be entered.
 #[derive(Default)]
 pub struct Races {
@@ -76,6 +79,11 @@ impl Races {
             self.changes.insert((schedule.end_ms, id));
         }
         Some((id, race.status))
+    }
+
+    /// What was to be done at the end of a challenge could not be, and is to be tried again.
+    pub fn end_again(&mut self, challenge: ChallengeId, now_ms: i64) {
+        self.changes.insert((now_ms, challenge));
     }
 
     /// Notes how far a participant is; `true`: that is far enough.
@@ -198,14 +206,21 @@ impl Races {
             let challenges = some.iter().map(|race| race.challenge.clone()).collect();
             news.push(News::Live { first: false, challenges, runners: Vec::new() });
         }
+        let (mut some, mut bytes) = (Vec::new(), 0);
         for race in races {
             let id = race.challenge.challenge;
-            let runners: Vec<(ChallengeId, Runner)> =
-                race.runners.values().map(|known| (id, known.runner.clone())).collect();
-            for some in runners.chunks(RUNNERS_PER_FRAME) {
-                news.push(News::Live { first: false, challenges: Vec::new(), runners: some.to_vec() });
+            for Entrant { runner, .. } in race.runners.values() {
+                bytes += size_of::<Runner>() + runner.nickname.len();
+                bytes += runner.profile_image.as_ref().map_or(0, String::len);
+                some.push((id, runner.clone()));
+                if some.len() == RUNNERS_PER_FRAME || bytes >= FRAME_BYTES {
+                    let runners = std::mem::take(&mut some);
+                    news.push(News::Live { first: false, challenges: Vec::new(), runners });
+                    bytes = 0;
+                }
             }
         }
+        news.push(News::Live { first: false, challenges: Vec::new(), runners: some });
         news
     }
 
