@@ -14,7 +14,7 @@ reports=${MINITALK_REPORTS:-bench-reports}
 case $reports in /*) ;; *) reports=$here/$reports ;; esac
 mkdir -p "$reports"
 
-cargo build --release --quiet
+cargo build --release # shows its progress: the first time takes minutes
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 minitalk=$target/release/minitalk
 
