@@ -20,7 +20,9 @@ fn stopped() -> Host {
         worker.create_room(1, room, &["bob"]).unwrap();
     }
     let challenge = worker.new_challenge(1, Distance::M100, 10);
-    (1..=4).for_each(|user| drop(worker.asks(Ask::Join { challenge, user }).unwrap()));
+    for user in 1..=4 {
+        worker.asks(Ask::Join { challenge, user }).unwrap();
+    }
     for number in 1..=30 {
         worker.posted(1, "a", &format!("message {number}")).unwrap();
     }

@@ -78,27 +78,29 @@ impl Links {
 mod tests {
     use super::*;
 
+    const NOBODY: [u64; 0] = [];
+
     #[test]
     fn a_worker_that_comes_back_was_not_gone_and_one_that_is_replaced_was() {
         let (mut links, now) = (Links::default(), Instant::now());
-        assert_eq!(links.attached(1, 0, 100), []);
-        assert_eq!(links.attached(2, 1, 200), []);
+        assert_eq!(links.attached(1, 0, 100), NOBODY);
+        assert_eq!(links.attached(2, 1, 200), NOBODY);
         assert_eq!(links.gone(1, now, |_| true), None);
-        assert_eq!(links.attached(3, 0, 100), []);
+        assert_eq!(links.attached(3, 0, 100), NOBODY);
         assert_eq!(links.next_due(), None);
         // Replaced, the end of its connection heard before the new one.
         assert_eq!(links.gone(3, now, |_| true), None);
         assert_eq!(links.attached(4, 0, 101), [100]);
         // And after it.
-        assert_eq!(links.attached(5, 1, 201), []);
+        assert_eq!(links.attached(5, 1, 201), NOBODY);
         assert_eq!(links.gone(2, now, |_| true), Some(200));
         // The new connection of the same process is heard of first.
-        assert_eq!(links.attached(6, 1, 201), []);
+        assert_eq!(links.attached(6, 1, 201), NOBODY);
         assert_eq!(links.gone(5, now, |_| true), None);
         assert_eq!(links.next_due(), None);
         // Nobody comes.
         assert_eq!(links.gone(6, now, |_| true), None);
-        assert_eq!(links.departed(now + GRACE - Duration::from_millis(1)), []);
+        assert_eq!(links.departed(now + GRACE - Duration::from_millis(1)), NOBODY);
         assert_eq!(links.departed(now + GRACE), [201]);
         // Nobody was in by it.
         assert_eq!(links.gone(4, now, |_| false), None);

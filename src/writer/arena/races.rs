@@ -255,3 +255,93 @@ impl Race {
         self.runners.get(&user).map(|known| &known.runner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::challenge::{Amount, Distance, Schedule};
+
+    const START: i64 = 1_000;
+    const END: i64 = 2_000;
+
+    fn races() -> Races {
+        let mut races = Races::default();
+        let schedule = Schedule { ready_ms: 0, start_ms: START, end_ms: END };
+        let live = LiveChallenge { challenge: 1, broadcast: false, distance: Distance::M100, schedule };
+        races.open(live, Status::Ready);
+        races
+    }
+
+    fn runner(user: UserId, entry: EntryId) -> Runner {
+        let (nickname, at) = (format!("runner {user}"), Place::default());
+        Runner { user, entry, nickname, profile_image: None, at, standing: Standing::In }
+    }
+
+    fn record(user: UserId, entry: EntryId, metres: u32, timestamp_ms: i64) -> Record {
+        let distance = Amount::try_from(f64::from(metres) / 1_000.0).unwrap();
+        Record { challenge: 1, user, entry, distance, pace: Amount::ZERO, timestamp_ms }
+    }
+
+    #[test]
+    fn only_what_is_new_of_who_is_in_counts() {
+        let mut races = races();
+        assert!(!races.record(&record(7, 1, 50, 1)) && !races.has_moves());
+        races.enter(1, runner(7, 1), 100, 0);
+        assert!(!races.record(&record(7, 2, 50, 1)) && !races.has_moves());
+        assert!(!races.record(&record(7, 1, 50, 10)));
+        assert!(!races.record(&record(7, 1, 60, 9)));
+        let News::Moved { moves, .. } = &races.take_moves(9)[0] else { panic!() };
+        assert_eq!((moves[0].at.timestamp_ms, races.has_moves()), (10, false));
+        // Another socket, with another clock; how far they are stays.
+        let Some(News::Entered { runner, again: true, .. }) = races.enter(1, runner(7, 2), 101, 0) else {
+            panic!()
+        };
+        assert_eq!(runner.at.distance.get(), 0.05);
+        assert!(!races.record(&record(7, 1, 100, 99)));
+        assert!(races.record(&record(7, 2, 100, 3)));
+        let told = races.leave((1, 7, 2), Reason::Finish, Some(1), 0);
+        assert!(matches!(&told[..], [News::Moved { .. }, News::Left { rank: Some(1), .. }]));
+        assert!(!races.record(&record(7, 2, 100, 4)));
+        assert!(races.all_of(101).is_empty() && !races.has_any_of(101));
+    }
+
+    #[test]
+    fn each_change_of_the_clock_comes_once_and_none_is_lost() {
+        let mut races = races();
+        assert_eq!((races.next_ms(), races.next_change(START - 1)), (Some(START), None));
+        assert_eq!(races.next_change(START), Some((1, Status::Running)));
+        assert_eq!((races.next_ms(), races.next_change(START)), (Some(END), None));
+        assert_eq!(races.next_change(END + 5), Some((1, Status::Done)));
+        assert_eq!((races.next_ms(), races.next_change(END + 5)), (None, None));
+        races.end_again(1, END + 5);
+        assert_eq!(races.next_change(END + 5), Some((1, Status::Done)));
+        // Somebody slept through the start.
+        let mut races = self::races();
+        assert_eq!(races.next_change(END), Some((1, Status::Done)));
+        races.close(1);
+        assert_eq!((races.count(), races.next_change(END)), (0, None));
+    }
+
+    #[test]
+    fn whoever_comes_is_told_everything_in_bounded_pieces() {
+        let mut races = races();
+        let picture = Some("x".repeat(FRAME_BYTES / 2));
+        for user in 1..=2 * RUNNERS_PER_FRAME as u64 {
+            races.enter(1, runner(user, user), 100, 0);
+        }
+        for user in 1..=5 {
+            races.enter(1, Runner { profile_image: picture.clone(), ..runner(user, user + 10_000) }, 100, 0);
+        }
+        let news = races.snapshot();
+        assert!(matches!(news[0], News::Live { first: true, .. }));
+        let mut seen = BTreeSet::new();
+        for piece in &news[1..] {
+            let News::Live { first: false, runners, .. } = piece else { panic!() };
+            let with_picture = runners.iter().filter(|(_, runner)| runner.profile_image.is_some());
+            assert!(runners.len() <= RUNNERS_PER_FRAME && with_picture.count() <= 2);
+            seen.extend(runners.iter().map(|(_, runner)| runner.user));
+        }
+        assert_eq!(seen.len(), 2 * RUNNERS_PER_FRAME);
+        assert_eq!(races.all_of(100).len(), 2 * RUNNERS_PER_FRAME);
+    }
+}
