@@ -37,7 +37,7 @@
 //! | `Live` | notes a challenge and who is in; sent in pieces |
 //! | `Phase` | notes that it has started |
 //! | `Entered` | closes a socket of that participant with a lower entry; tells the others `USER_ENTERED` unless `again` |
-//! | `Left` | closes the socket with that entry, if it has it; tells the others `USER_LEFT` |
+//! | `Left` | closes the socket with that entry, if it has it; tells the others `USER_LEFT`; the runner is `Finished` after `Finish`, forgotten after `Quit`, `Kicked` and `Expired`, and `Away` after the rest |
 //! | `Moved` | tells each of the others `PARTICIPANT_UPDATE`; notes the ranking |
 //! | `Over` | everybody has left; forgets the challenge |
 
