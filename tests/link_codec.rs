@@ -17,7 +17,14 @@ use proptest::prelude::*;
 
 fn changes() -> impl Strategy<Value = Change> {
     let names = || prop::collection::vec(".{0,12}", 0..4);
-    let user = ("\\PC*", ".*").prop_map(|(username, password)| NewUser { username, password });
+    let user = ("\\PC*", ".*", any::<[Option<String>; 2]>()).prop_map(
+        |(username, password, [nickname, profile_image])| NewUser {
+            username,
+            password,
+            nickname,
+            profile_image,
+        },
+    );
     let room = (".{0,9}", ".*", names(), any::<bool>())
         .prop_map(|(room_id, name, participants, open)| NewRoom { room_id, name, participants, open });
     prop_oneof![

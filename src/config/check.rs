@@ -60,6 +60,20 @@ pub(super) fn mistakes(config: &Config, places: &Places) -> Vec<Mistake> {
         let text = format!("expected at least four times socketio.max_payload, so {least}");
         add("limits.unfinished_bytes_per_worker", text);
     }
+    let challenge = &config.challenge;
+    if jiff::tz::TimeZone::get(&challenge.time_zone).is_err() {
+        let text = format!(
+            "expected the name of a time zone such as \"Asia/Seoul\", found \"{}\"",
+            challenge.time_zone
+        );
+        add("challenge.time_zone", text);
+    }
+    if !is_segment(&challenge.server_id) {
+        add("challenge.server_id", "expected letters, digits, '-', '_' and '.' only".to_owned());
+    }
+    if !is_ws_base(&challenge.ws_url) {
+        add("challenge.ws_url", "expected an address such as \"wss://run.example.org\"".to_owned());
+    }
     let argon2 = config.auth.argon2;
     if argon2.memory_kib < argon2.parallelism.saturating_mul(8) {
         let least = argon2.parallelism.saturating_mul(8);
@@ -82,6 +96,17 @@ pub(super) fn network(text: &str) -> Option<String> {
 
 pub(super) fn not_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// May be a part of a path as it is; empty: something else stands in its place.
+fn is_segment(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Scheme, host and perhaps a path, onto which another path is put; empty: made from the request.
+fn is_ws_base(text: &str) -> bool {
+    let rest = text.strip_prefix("wss://").or_else(|| text.strip_prefix("ws://"));
+    text.is_empty() || rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', ' ', '"']))
 }
 
 /// Port 0 may be there often: each is another free port.

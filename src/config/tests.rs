@@ -338,3 +338,18 @@ fn workers_for_each_core_say_so() {
     assert!(page.contains("# m.toml:1: one for each core available\n"), "{page}");
     assert!(shown("", &[], |_| {}).0.contains("# default: one for each core available\n"));
 }
+
+#[test]
+fn challenge_settings_are_looked_into() {
+    let text = "[challenge]\ntime_zone = \"Korea\"\nserver_id = \"a/b\"\nws_url = \"http://a\"\n";
+    assert_eq!(
+        mistakes(text),
+        [
+            "m.toml:2: challenge.time_zone: expected the name of a time zone such as \"Asia/Seoul\", found \"Korea\"",
+            "m.toml:3: challenge.server_id: expected letters, digits, '-', '_' and '.' only",
+            "m.toml:4: challenge.ws_url: expected an address such as \"wss://run.example.org\"",
+        ]
+    );
+    let good = "[challenge]\ntime_zone = \"Europe/Berlin\"\nserver_id = \"run-1\"\nws_url = \"wss://a.example/x\"\n";
+    assert!(check_file("m.toml", good).is_ok());
+}

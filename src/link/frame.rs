@@ -287,6 +287,10 @@ pub struct NewUser {
     pub username: String,
     /// PHC string of the password's hash.
     pub password: String,
+    /// How others see them in challenges.
+    pub nickname: Option<String>,
+    /// Where their picture is.
+    pub profile_image: Option<String>,
 }
 
 /// A room to create.

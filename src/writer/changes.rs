@@ -99,13 +99,14 @@ impl Step {
                 })
                 .collect();
         let mut outcomes = Vec::with_capacity(users.len());
-        for NewUser { username, password } in users {
+        for NewUser { username, password, nickname, profile_image } in users {
             if let Some(number) = done.remove(&username) {
                 outcomes.push(Ok(number));
                 continue;
             }
             let user_id = self.ends.last_user + 1;
-            let profile = Profile { username, password: Some(password), ..Profile::default() };
+            let profile =
+                Profile { username, password: Some(password), nickname, profile_image, source: None };
             if self.record_user(judge, op, user_id, UserChange::Created(profile))? {
                 self.ends.last_user = user_id;
                 outcomes.push(Ok(user_id));

@@ -398,7 +398,12 @@ pub fn post<'a>(count: u64, room_id: &'a str, content: &'a str, client_id: Optio
 }
 
 pub fn users(names: &[&str]) -> Change {
-    let user = |name: &&str| NewUser { username: (*name).to_owned(), password: "$argon2id$x".to_owned() };
+    let user = |name: &&str| NewUser {
+        username: (*name).to_owned(),
+        password: "$argon2id$x".to_owned(),
+        nickname: None,
+        profile_image: None,
+    };
     Change::CreateUsers(names.iter().map(user).collect())
 }
 

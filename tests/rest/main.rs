@@ -6,6 +6,7 @@
 //! | [`bodies`] | bodies that come too slowly, never, or too many at once |
 //! | [`callers`] | tokens that are good and tokens that are not |
 //! | [`cors`] | which pages may read the answers |
+//! | [`members`] | members of challenges, and how load tests log them in |
 //! | [`rooms`] | rooms: made, listed, entered and left |
 //! | [`history`] | what was said, read again, also after a restart |
 //! | [`tokens`] | tickets, logging out everywhere, other passwords |
@@ -21,6 +22,7 @@ mod bodies;
 mod callers;
 mod cors;
 mod history;
+mod members;
 mod operators;
 mod rooms;
 mod surface;

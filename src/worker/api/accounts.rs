@@ -30,6 +30,7 @@ type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 /// What signup and login carry; types are checked by hand so that the refusal can name the field.
 #[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Credentials {
     #[serde(default)]
     #[schema(value_type = String, max_length = 100)]
@@ -37,6 +38,28 @@ pub struct Credentials {
     #[serde(default)]
     #[schema(value_type = String, max_length = 1024)]
     password: Field,
+    /// How others see them in live challenges; the name if there is none. Only signup looks at it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 100)]
+    nickname: Field,
+    /// The address of a picture. Only signup looks at it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 2048)]
+    profile_image: Field,
+}
+
+/// Whom to create, but for the hash of the password.
+struct Newcomer {
+    username: String,
+    nickname: Option<String>,
+    profile_image: Option<String>,
+}
+
+impl Newcomer {
+    fn with(self, password: String) -> NewUser {
+        let Newcomer { username, nickname, profile_image } = self;
+        NewUser { username, password, nickname, profile_image }
+    }
 }
 
 /// A batch of them, at most 100,000.
@@ -108,9 +131,29 @@ impl Credentials {
         }
     }
 
+    /// Whom signup is to create, and the password.
+    fn newcomer(mut self) -> Result<(Newcomer, String), Refusal> {
+        let looks = (std::mem::take(&mut self.nickname), std::mem::take(&mut self.profile_image));
+        let (username, password) = self.take()?;
+        let nickname = optional("nickname", looks.0)?;
+        let profile_image = optional("profileImage", looks.1)?;
+        nickname.as_deref().map_or(Ok(()), rules::nickname)?;
+        profile_image.as_deref().map_or(Ok(()), rules::profile_image)?;
+        Ok((Newcomer { username, nickname, profile_image }, password))
+    }
+
     /// The name as it came, for naming it in an error.
     fn shown(&self) -> Field {
         self.username.clone()
+    }
+}
+
+/// A text that may be missing or empty.
+fn optional(name: &str, field: Field) -> Result<Option<String>, Refusal> {
+    match field {
+        Field::Null => Ok(None),
+        Field::Text(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        _ => Err(Refusal::new(Code::InvalidRequest, format!("{name} must be a string"))),
     }
 }
 
@@ -118,14 +161,14 @@ impl Credentials {
 #[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", request_body = Credentials,
     responses((status = 201, body = SignedUp), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub async fn signup(State(rest): State<Rest>, Body(asked, _memory): Body<Credentials>) -> Answer<SignedUp> {
-    let (username, password) = asked.take()?;
+    let (newcomer, password) = asked.newcomer()?;
+    let username = newcomer.username.clone();
     let taken = || Refusal::new(Code::UsernameTaken, "Username already exists");
     if user_by_name(&rest.app, &username)?.is_some() {
         return Err(taken().into());
     }
     let hash = rest.passwords.hash(vec![password], Urgency::Single).await?.pop().flatten();
-    let user = NewUser { username: username.clone(), password: hash.ok_or_else(internal)? };
-    match create(&rest.app, vec![user]).await?.pop() {
+    match create(&rest.app, vec![newcomer.with(hash.ok_or_else(internal)?)]).await?.pop() {
         Some(Ok(_)) => {
             let message = "User created successfully".to_owned();
             Ok((StatusCode::CREATED, Json(SignedUp { message, username })))
@@ -161,12 +204,13 @@ async fn signup_step(
     created: &mut Vec<CreatedUser>,
     errors: &mut Vec<RefusedUser>,
 ) {
-    let (mut names, mut passwords) = (Vec::new(), Vec::new());
+    let (mut newcomers, mut names, mut passwords) = (Vec::new(), Vec::new(), Vec::new());
     for asked in asked {
         let shown = asked.shown();
-        match asked.take() {
-            Ok((username, password)) => {
-                names.push(username);
+        match asked.newcomer() {
+            Ok((newcomer, password)) => {
+                names.push(newcomer.username.clone());
+                newcomers.push(newcomer);
                 passwords.push(password);
             }
             Err(refusal) => errors.push(RefusedUser { username: shown, error: refusal.message }),
@@ -176,7 +220,7 @@ async fn signup_step(
         return;
     }
     let refused = |username, message| RefusedUser { username: Field::Text(username), error: message };
-    match hash_and_create(rest, &names, &passwords).await {
+    match hash_and_create(rest, newcomers, &passwords).await {
         Ok(outcomes) => {
             steps.answered();
             for (username, outcome) in names.into_iter().zip(outcomes) {
@@ -195,15 +239,15 @@ async fn signup_step(
 
 async fn hash_and_create(
     rest: &Rest,
-    names: &[String],
+    newcomers: Vec<Newcomer>,
     passwords: &[String],
 ) -> Result<Vec<Result<UserId, Refusal>>, Refusal> {
-    let mut users = Vec::with_capacity(names.len());
-    let mut names = names.iter();
+    let mut users = Vec::with_capacity(newcomers.len());
+    let mut newcomers = newcomers.into_iter();
     for chunk in passwords.chunks(rest.passwords.chunk) {
         for hash in rest.passwords.hash(chunk.to_vec(), Urgency::Bulk).await? {
-            let username = names.next().ok_or_else(internal)?.clone();
-            users.push(NewUser { username, password: hash.ok_or_else(internal)? });
+            let newcomer = newcomers.next().ok_or_else(internal)?;
+            users.push(newcomer.with(hash.ok_or_else(internal)?));
         }
     }
     Ok(create(&rest.app, users).await?)

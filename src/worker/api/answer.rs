@@ -67,8 +67,10 @@ impl From<crate::index::IndexError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = self.refusal.code;
-        let problem = Problem { error: self.refusal.message, code: code.as_str().to_owned() };
+        let problem = Problem { error: self.refusal.message.clone(), code: code.as_str().to_owned() };
         let mut response = (status(code), axum::Json(problem)).into_response();
+        // Other surfaces say the same in another form.
+        response.extensions_mut().insert(self.refusal);
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

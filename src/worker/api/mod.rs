@@ -1,13 +1,16 @@
 //! The REST surface (contract §3 and the operator's pages of §8).
 //!
-//! [`caller`] says who asks, [`answer`] how refusals look; each other file is one group of calls.
+//! [`caller`] says who asks, [`answer`] how refusals look, [`envelope`] what those of the challenge surface
+//! (contract §5) are put into; each other file is one group of calls.
 
 mod accounts;
 mod admin;
 pub mod answer;
 mod body;
 pub mod caller;
+mod envelope;
 mod fields;
+mod members;
 mod messages;
 mod new_rooms;
 mod openapi;
@@ -24,7 +27,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 use tokio::sync::watch;
 
@@ -87,6 +90,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/chatrooms/{room_id}/participants", get(participants::participants))
         .route("/api/chatrooms/{room_id}/messages", get(messages::history))
         .route("/api/messages/search", get(search::search))
+        .route("/api/v1/auth/test-login", post(members::test_login))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
         .route("/health", get(operator::health))
@@ -98,6 +102,7 @@ pub fn router(rest: Rest) -> Router {
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(per_address.clone())
         .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
+        .layer(from_fn(envelope::shape))
         // Socket.IO's clients are used to other answers about origins.
         .route("/socket.io/", any(upgrade::socketio).layer(per_address))
         .with_state(rest)

@@ -4,11 +4,11 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{accounts, admin, messages, new_rooms, participants, rooms, search, tokens};
+use super::{accounts, admin, members, messages, new_rooms, participants, rooms, search, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Minitalk", description = "Chat over REST"),
+    info(title = "Minitalk", description = "Chat and live challenges over REST"),
     paths(
         accounts::signup,
         accounts::signup_batch,
@@ -28,6 +28,7 @@ use super::{accounts, admin, messages, new_rooms, participants, rooms, search, t
         participants::participants,
         messages::history,
         search::search,
+        members::test_login,
     ),
     modifiers(&Token)
 )]
