@@ -18,6 +18,10 @@ pub const ROOM_ID_BYTES: usize = 128;
 pub const NICKNAME_CHARS: usize = 100;
 /// Bytes of the address of a profile image, at most.
 pub const PROFILE_IMAGE_BYTES: usize = 2_048;
+/// Characters of a challenge's title, at most.
+pub const TITLE_CHARS: usize = 200;
+/// Characters of what is said about a challenge, at most.
+pub const DESCRIPTION_CHARS: usize = 1_000;
 /// Participants named in one call, at most.
 pub const PARTICIPANTS_PER_CALL: usize = 100_000;
 
@@ -34,6 +38,11 @@ pub fn room_name(name: &str) -> Result<(), Refusal> {
 /// A nickname: the rule of names with its own length.
 pub fn nickname(name: &str) -> Result<(), Refusal> {
     name_like("nickname", name, NICKNAME_CHARS)
+}
+
+/// A challenge's title: the rule of names with its own length.
+pub fn challenge_title(title: &str) -> Result<(), Refusal> {
+    name_like("title", title, TITLE_CHARS)
 }
 
 /// The address of a profile image.

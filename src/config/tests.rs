@@ -350,6 +350,7 @@ fn challenge_settings_are_looked_into() {
             "m.toml:4: challenge.ws_url: expected an address such as \"wss://run.example.org\"",
         ]
     );
-    let good = "[challenge]\ntime_zone = \"Europe/Berlin\"\nserver_id = \"run-1\"\nws_url = \"wss://a.example/x\"\n";
+    let good =
+        "[challenge]\ntime_zone = \"Europe/Berlin\"\nserver_id = \"run-1\"\nws_url = \"wss://a.example/x\"\n";
     assert!(check_file("m.toml", good).is_ok());
 }

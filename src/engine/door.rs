@@ -189,7 +189,11 @@ impl<H: Host> Door<H> {
             }
             Entry::Upgrade(sid, state) => upgrade::admit(host, &sid, state, stream),
             Entry::Plain(state, max_message) => {
-                host.engine().admit(Conn::new(Transport::WebSocket(stream), state, max_message))
+                let conn = Conn::new(Transport::WebSocket(stream), state, max_message);
+                host.engine().admit(conn).inspect(|key| {
+                    host.engine().counters.accepted += 1;
+                    host.opened(*key);
+                })
             }
         };
         if let Some(key) = key {

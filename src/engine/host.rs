@@ -38,6 +38,11 @@ pub trait Host: Sized + Send + 'static {
     /// The engine.
     fn engine(&mut self) -> &mut Engine<Self::State>;
 
+    /// A plain WebSocket is there and has said nothing yet.
+    fn opened(&mut self, key: Key) {
+        let _ = key;
+    }
+
     /// A connection is no more in use: closing, or gone. May be told twice.
     fn gone(&mut self, key: Key);
 

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::frame;
 use super::object::{self, Object};
+use crate::challenge::Reason;
 use crate::chat::UserId;
 
 /// Bytes of one message from a client, at most; those there are have about a hundred.
@@ -135,26 +136,6 @@ pub struct Runner<'a> {
     pub pace: f64,
 }
 
-/// Why somebody is no longer there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Reason {
-    /// Gave up.
-    Quit,
-    /// Has come the whole distance.
-    Finish,
-    /// Was silent for too long.
-    Timeout,
-    /// The connection is gone.
-    Disconnected,
-    /// Was thrown out.
-    Kicked,
-    /// The challenge is over.
-    Expired,
-    /// A mistake of the server's own.
-    Error,
-}
-
 /// What a client is told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
@@ -228,6 +209,70 @@ pub fn write(told: &Told<'_>, out: &mut Vec<u8>) {
     // Writing to a vector can't fail, and no map has a key that is no text.
     let json = serde_json::to_vec(told).unwrap_or_default();
     frame::text(&[&json], out);
+}
+
+/// What those are told who only watch, as Server-Sent Events.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum Spectacle {
+    /// The challenge has started.
+    Start {
+        /// Unix time in milliseconds.
+        timestamp: i64,
+    },
+    /// Somebody has come further.
+    Running {
+        /// Number.
+        user_id: UserId,
+        /// Kilometres.
+        distance: f64,
+        /// Minutes a kilometre.
+        pace: f64,
+        /// Unix time in milliseconds, as their client said.
+        timestamp: i64,
+    },
+    /// Somebody has come the whole distance.
+    Finish {
+        /// Number.
+        user_id: UserId,
+        /// Place, from 1.
+        rank: u32,
+        /// Unix time in milliseconds.
+        timestamp: i64,
+    },
+    /// Somebody is there no longer.
+    Leave {
+        /// Number.
+        user_id: UserId,
+        /// Why.
+        reason: Reason,
+        /// Unix time in milliseconds.
+        timestamp: i64,
+    },
+    /// The challenge is over, and so is this.
+    End {
+        /// Unix time in milliseconds.
+        timestamp: i64,
+    },
+}
+
+impl Spectacle {
+    /// Appends it as an event.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let name = match self {
+            Spectacle::Start { .. } => "start",
+            Spectacle::Running { .. } => "running",
+            Spectacle::Finish { .. } => "finish",
+            Spectacle::Leave { .. } => "leave",
+            Spectacle::End { .. } => "end",
+        };
+        for part in [b"event: ", name.as_bytes(), b"\ndata: "] {
+            out.extend_from_slice(part);
+        }
+        // Writing to a vector can't fail, and JSON has no line ends of its own.
+        out.extend(serde_json::to_vec(self).unwrap_or_default());
+        out.extend_from_slice(b"\n\n");
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +366,22 @@ mod tests {
         assert_eq!(
             text(&Told::Error { error_code, error_message: "no", timestamp: 5 }),
             r#"{"type":"ERROR","errorCode":"INVALID_TICKET","errorMessage":"no","timestamp":5}"#
+        );
+    }
+
+    #[test]
+    fn spectacles_are_events() {
+        let mut out = Vec::new();
+        Spectacle::Start { timestamp: 5 }.write(&mut out);
+        Spectacle::Running { user_id: 1, distance: 0.5, pace: 6.0, timestamp: 6 }.write(&mut out);
+        Spectacle::Finish { user_id: 1, rank: 1, timestamp: 7 }.write(&mut out);
+        Spectacle::Leave { user_id: 2, reason: Reason::Quit, timestamp: 8 }.write(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "event: start\ndata: {\"timestamp\":5}\n\n\
+             event: running\ndata: {\"userId\":1,\"distance\":0.5,\"pace\":6.0,\"timestamp\":6}\n\n\
+             event: finish\ndata: {\"userId\":1,\"rank\":1,\"timestamp\":7}\n\n\
+             event: leave\ndata: {\"userId\":2,\"reason\":\"QUIT\",\"timestamp\":8}\n\n"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::arena::{news, socket};
 use super::core::Core;
 use super::uplink::Asker;
 use super::{commands, deliver, revoked, session};
@@ -31,6 +32,7 @@ pub fn drain(core: &mut Core) -> bool {
     }
     revoked::follow_sign(core, Instant::now());
     deliver::hand_out_due(core);
+    news::hand_out_due(core, Instant::now());
     more
 }
 
@@ -91,8 +93,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             core.uplink.position = position;
         }
         FromWriter::Revoked => core.revocations.sign(Instant::now()),
-        // No client of this worker is in a challenge.
-        FromWriter::Arena(_) => {}
+        FromWriter::Arena(about) => news::hear(core, about),
         FromWriter::Typing { room_id, user, username } => commands::on_typing(core, room_id, user, username),
         FromWriter::Done { count, outcome } => {
             if let Some(asker) = core.uplink.take(count) {
@@ -135,6 +136,8 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
         }
         Asker::Return(key, known) => session::admit(core, key, known),
         Asker::Ticket(key, data) => session::redeemed(core, key, &data, outcome),
+        Asker::Enter(key) => socket::redeemed(core, key, Ok(outcome)),
+        Asker::Leave(key, reason) => socket::left(core, key, reason),
         // The caller may have gone away meanwhile.
         Asker::Call(reply) => drop(reply.send(Ok(outcome))),
     }
@@ -153,6 +156,8 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
         // What was published before the refusal is here all the same.
         Asker::Return(key, known) => session::admit(core, key, known),
         Asker::Ticket(key, _) => session::turn_away(core, key),
+        Asker::Enter(key) => socket::redeemed(core, key, Err(refusal)),
+        Asker::Leave(key, reason) => socket::left(core, key, reason),
         Asker::Call(reply) => drop(reply.send(Err(refusal))),
     }
 }

@@ -13,6 +13,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::address::{Addresses, Held};
 use super::answers;
+use super::arena::Arena;
+use super::arena::socket::{self, Racer};
 use super::brake::Brake;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
@@ -31,10 +33,12 @@ use crate::chat::{Paces, UserId};
 use crate::config::{self, Config};
 use crate::engine::door::Door;
 use crate::engine::table::{Key, Pause};
-use crate::engine::{Engine, Host, Message, PACKETS_FOR_ANYBODY};
+use crate::engine::{Engine, Host, Message, PACKETS_FOR_ANYBODY, Raw};
+use crate::index::challenges::ChallengeReader;
 use crate::index::history::History;
 use crate::index::{IndexError, Reader};
 use crate::wire::frame::{Violation, close_code};
+use crate::wire::local_time::Zone;
 use crate::wire::recovery::Seals;
 
 /// The poll's token of the link; connections use their slot.
@@ -53,6 +57,10 @@ pub struct App {
     pub worker: u16,
     /// Settings.
     pub config: Arc<Config>,
+    /// Name of this host in ticket URLs.
+    pub server_id: Arc<str>,
+    /// Zone of the challenge surface's times.
+    pub zone: Arc<Zone>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Counts connections by address.
@@ -97,6 +105,8 @@ pub struct Core {
     pub uplink: Uplink,
     /// Short look-ups.
     pub index: Reader,
+    /// Short look-ups about challenges.
+    pub challenges: ChallengeReader,
     /// How far the ends of tokens were followed.
     pub revocations: Revocations,
     /// Users who called lately.
@@ -107,6 +117,8 @@ pub struct Core {
     pub history: Vec<super::session::HistoryRead>,
     /// Clients that are to be told what they missed, or more of it; started after the turn.
     pub replays: Vec<Key>,
+    /// Live challenges.
+    pub arena: Arena,
     /// Messages gathered for the next hand-out, perhaps over several turns.
     pub plan: Plan,
     /// What operators watch.
@@ -160,6 +172,8 @@ pub enum Standing {
         /// back to.
         nonce: u64,
     },
+    /// Not of the chat: a participant of a live challenge, or on the way to be one.
+    Racing(Box<Racer>),
 }
 
 impl Default for Standing {
@@ -207,8 +221,13 @@ impl Host for Core {
         &mut self.engine
     }
 
+    fn opened(&mut self, key: Key) {
+        socket::opened(self, key);
+    }
+
     fn gone(&mut self, key: Key) {
         self.hub.disconnect(key.slot);
+        socket::gone(self, key);
     }
 
     fn packets_per_payload(state: &Client) -> usize {
@@ -236,8 +255,13 @@ impl Host for Core {
         session::leave(self, key);
     }
 
+    fn raw(&mut self, key: Key, message: &Raw<'_>) -> Result<bool, Violation> {
+        socket::heard(self, key, message)
+    }
+
     fn attend(&mut self, key: Key) {
         expiry::attend(self, key);
+        socket::attend(self, key);
     }
 
     fn upgraded(&mut self, key: Key, probe: Client) {

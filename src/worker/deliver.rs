@@ -263,7 +263,7 @@ fn send(core: &mut Core, slot: Slot, batches: &[&Ready]) {
     let live = match &conn.state.standing {
         Standing::Live { .. } => true,
         Standing::Replaying(_) => false,
-        Standing::Coming(_) => return,
+        Standing::Coming(_) | Standing::Racing(_) => return,
     };
     let key = Key { slot, generation: conn.generation };
     let offsets = conn.state.offsets;

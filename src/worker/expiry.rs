@@ -101,7 +101,7 @@ pub fn refresh(core: &mut Core, key: Key, token: &str, ack: Option<u64>) -> Resu
 /// Tells a client why it may not stay, and closes its connection.
 pub fn end(core: &mut Core, key: Key, refusal: &Refusal, reason: &str) {
     let answered = match core.engine.table.get(key).map(|conn| &conn.state.standing) {
-        None => return,
+        None | Some(Standing::Racing(_)) => return,
         Some(Standing::Coming(_)) => false,
         Some(Standing::Replaying(replay)) => replay.is_answered(),
         Some(Standing::Live { .. }) => true,

@@ -5,13 +5,14 @@
 //! session. Of what clients say [`session`] and [`commands`] are told, [`entry`] lets them into the
 //! chat, [`recovery`] tells those who come back what they missed, [`uplink`] talks to the storage writer, [`answers`] hears it, [`deliver`] frames what it
 //! published, the [`hub`] names the sockets. When a token ends, [`expiry`] ends its socket's stay;
-//! when all of a user's do before their time, [`revoked`] does.
+//! when all of a user's do before their time, [`revoked`] does. Live challenges are the [`arena`]'s.
 //!
 //! A worker writes no file and assigns no `seq`.
 
 pub mod address;
 mod answers;
 mod api;
+mod arena;
 mod brake;
 mod client;
 mod commands;
@@ -59,7 +60,9 @@ use crate::config::{self, Config};
 use crate::engine::door::Door;
 use crate::engine::{Engine, Settings};
 use crate::index::Reader;
+use crate::index::challenges::ChallengeReader;
 use crate::index::history::History;
+use crate::wire::local_time::Zone;
 use crate::wire::recovery::Seals;
 
 /// Why a worker could not start or go on.
@@ -124,10 +127,12 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         uplink: uplink::Uplink::new(run_dir.clone(), worker, ids::instance(), now),
         revocations: Revocations::followed_to(index.last_revocation()?),
         index,
+        challenges: ChallengeReader::open(&config.data_dir)?,
         names: names::Names::default(),
         entries: entry::Entries::default(),
         history: Vec::new(),
         replays: Vec::new(),
+        arena: arena::Arena::default(),
         plan: deliver::Plan::default(),
         counters: Counters::default(),
         started: now,
@@ -144,6 +149,8 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         relay: Relay::new(&run_dir, config.limits.connections_per_worker, heartbeat)?,
         worker,
         core,
+        server_id: server_id(&config)?.into(),
+        zone: Arc::new(zone(&config)?),
         tokens,
         addresses,
         brake,
@@ -156,6 +163,23 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         searches: search::Searches::start(&config.data_dir)?,
         config,
     })
+}
+
+/// The zone was looked up when the configuration was read; its data may have gone since.
+fn zone(config: &Config) -> io::Result<Zone> {
+    let name = &config.challenge.time_zone;
+    Zone::named(name).ok_or_else(|| io::Error::other(format!("there is no time zone {name} any more")))
+}
+
+fn server_id(config: &Config) -> io::Result<String> {
+    let configured = &config.challenge.server_id;
+    if !configured.is_empty() {
+        return Ok(configured.clone());
+    }
+    let host = nix::unistd::gethostname()?;
+    // What cannot stand in a path as it is stands for nothing else.
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+    Ok(host.to_string_lossy().chars().map(letter).collect())
 }
 
 async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::arena::socket;
 use super::core::{App, Core, LINK};
 use super::{answers, entry, history, recovery};
 use crate::engine::turn::{self, Turn};
@@ -21,6 +22,7 @@ pub async fn run(app: App) -> std::io::Result<()> {
                 core.uplink.retry_at(),
                 core.plan.due(),
                 core.revocations.due(),
+                core.arena.next_at(),
             ];
             moments.into_iter().flatten().min().unwrap_or_else(Instant::now)
         };
@@ -61,8 +63,10 @@ fn take(turn: &mut Turn, core: &mut Core) -> std::io::Result<bool> {
     }
     let behind = answers::drain(core);
     turn.read(core, now);
+    socket::tell_records(core, now);
+    let telling = socket::go_on_telling(core);
     core.addresses.tell(&mut core.hub, &mut core.uplink);
     core.brake.tell(&mut core.uplink);
     core.uplink.flush();
-    Ok(Turn::flush(core) || full || behind)
+    Ok(Turn::flush(core) || full || behind || telling)
 }

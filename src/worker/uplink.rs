@@ -15,6 +15,7 @@ use mio::{Interest, Registry, Token};
 use tokio::sync::oneshot;
 
 use super::token::Known;
+use crate::challenge::Reason;
 use crate::chat::{OpId, Refusal};
 use crate::config;
 use crate::engine::table::Key;
@@ -37,6 +38,10 @@ pub enum Asker {
     Return(Key, Known),
     /// A client on its way in with a ticket, and what its CONNECT packet says.
     Ticket(Key, Box<str>),
+    /// A participant of a live challenge on its way in with a ticket.
+    Enter(Key),
+    /// One who has left, and why; the connection that is to be closed then.
+    Leave(Option<Key>, Reason),
     /// A REST call.
     Call(oneshot::Sender<Result<Outcome, Refusal>>),
 }

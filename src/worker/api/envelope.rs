@@ -35,6 +35,13 @@ pub fn good<T: Serialize>(status: StatusCode, message: &str, data: T) -> Respons
     (status, axum::Json(envelope)).into_response()
 }
 
+/// An answer to fields that are not what they must be; `data` says which.
+pub fn invalid<T: Serialize>(message: &str, data: T) -> Response {
+    let status = StatusCode::BAD_REQUEST;
+    let envelope = Envelope { is_success: false, code: status.as_u16(), message: message.to_owned(), data };
+    (status, axum::Json(envelope)).into_response()
+}
+
 /// Puts refusals of the challenge surface into the envelope.
 pub async fn shape(request: Request, next: Next) -> Response {
     let is_ours = request.uri().path().starts_with(PATHS);

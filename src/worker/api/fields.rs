@@ -16,11 +16,12 @@ use crate::chat::{Refusal, rules};
 use crate::config;
 
 /// Bytes kept of a text: more than any rule accepts, so that what is too long stays too long.
-const KEPT_BYTES: usize = rules::PROFILE_IMAGE_BYTES + 1;
+const KEPT_BYTES: usize = 4 * rules::DESCRIPTION_CHARS + 1;
 
 /// UTF-8 takes up to 4 bytes a character.
 const _: () = assert!(
     KEPT_BYTES > rules::PASSWORD_BYTES
+        && KEPT_BYTES > rules::PROFILE_IMAGE_BYTES
         && KEPT_BYTES > 4 * rules::ROOM_NAME_CHARS
         && KEPT_BYTES > 4 * rules::USERNAME_CHARS
 );

@@ -8,15 +8,19 @@ mod admin;
 pub mod answer;
 mod body;
 pub mod caller;
+mod challenges;
 mod envelope;
 mod fields;
 mod members;
 mod messages;
+mod new_challenge;
 mod new_rooms;
 mod openapi;
 mod operator;
 mod page;
 mod participants;
+mod participation;
+mod ranking;
 pub mod rooms;
 mod search;
 mod sources;
@@ -32,6 +36,7 @@ use axum::routing::{any, delete, get, post};
 use tokio::sync::watch;
 
 use super::address;
+use super::arena::socket;
 use super::core::App;
 use super::cors;
 use super::password::Passwords;
@@ -91,6 +96,16 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/chatrooms/{room_id}/messages", get(messages::history))
         .route("/api/messages/search", get(search::search))
         .route("/api/v1/auth/test-login", post(members::test_login))
+        .route("/api/v1/admin/challenges", post(challenges::create).layer(single))
+        .route("/api/v1/challenges", get(challenges::list))
+        .route("/api/v1/challenges/{challenge_id}", get(challenges::one))
+        .route(
+            "/api/v1/challenges/{challenge_id}/join",
+            post(participation::join).delete(participation::cancel).layer(single),
+        )
+        .route("/api/v1/challenges/{challenge_id}/enter", post(participation::enter).layer(single))
+        .route("/api/v1/challenges/{challenge_id}/ranking", get(ranking::ranking))
+        .route("/api/v1/challenges/{challenge_id}/stream", get(ranking::stream))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
         .route("/health", get(operator::health))
@@ -103,6 +118,8 @@ pub fn router(rest: Rest) -> Router {
         .layer(per_address.clone())
         .layer(from_fn_with_state(rest.app.config.clone(), cors::share))
         .layer(from_fn(envelope::shape))
+        .route("/ws", any(socket::open).layer(per_address.clone()))
+        .route("/ws/{server_id}", any(socket::open).layer(per_address.clone()))
         // Socket.IO's clients are used to other answers about origins.
         .route("/socket.io/", any(upgrade::socketio).layer(per_address))
         .with_state(rest)

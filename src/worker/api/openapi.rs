@@ -4,7 +4,10 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{accounts, admin, members, messages, new_rooms, participants, rooms, search, tokens};
+use super::{
+    accounts, admin, challenges, members, messages, new_rooms, participants, participation, ranking, rooms,
+    search, tokens,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +32,14 @@ use super::{accounts, admin, members, messages, new_rooms, participants, rooms, 
         messages::history,
         search::search,
         members::test_login,
+        challenges::create,
+        challenges::list,
+        challenges::one,
+        participation::join,
+        participation::cancel,
+        participation::enter,
+        ranking::ranking,
+        ranking::stream,
     ),
     modifiers(&Token)
 )]
