@@ -84,6 +84,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             deliver::hand_out(core);
             let gone = |number: Option<UserId>| number.is_some_and(|number| number <= last_user);
             let_go(core, close_code::POLICY, "user deleted", gone);
+            socket::let_go(core, last_user);
         }
         FromWriter::Afresh { position } => {
             tracing::warn!("was away for too long; all clients are told to come back");

@@ -1,7 +1,10 @@
 // Live challenges (contract §5): REST, tickets, and races of stock `ws` clients over several workers.
 
 import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
+import os from "node:os";
+import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { call } from "./lib/rest.mjs";
 import {
@@ -14,10 +17,32 @@ const ISO_LOCAL = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const record = (distance, pace = 6) => ({ type: "RECORD", distance, pace, timestamp: Date.now() });
 
+// What those hear who watch a challenge.
+function watch(server, id) {
+  return new Promise((resolve, reject) => {
+    const options = { host: "127.0.0.1", port: server.port, path: `/api/v1/challenges/${id}/stream`, agent: false };
+    const request = http.get(options, (response) => {
+      assert.deepEqual([response.statusCode, response.headers["content-type"]], [200, "text/event-stream"]);
+      const heard = { events: [], request, ended: false };
+      let text = "";
+      response.on("close", () => (heard.ended = true));
+      response.setEncoding("utf8").on("error", () => {}).on("data", (more) => {
+        const parts = (text += more).split("\n\n");
+        text = parts.pop();
+        for (const part of parts) {
+          const match = /^event: (.*)\ndata: (.*)$/.exec(part);
+          if (match) heard.events.push({ event: match[1], ...JSON.parse(match[2]) });
+        }
+      });
+      resolve(heard);
+    }).on("error", reject);
+  });
+}
+
 describe("challenges over REST", () => {
   let server, members;
   before(async () => {
-    server = await Server.start({ workers: 2, tables: CHALLENGE.replace("1h", "5m") });
+    server = await Server.start({ workers: 2, top: 'admins = ["rest0"]', tables: CHALLENGE.replace("1h", "5m") });
     members = await newMembers(server, "rest", 4);
   });
   after(() => server?.stop());
@@ -98,6 +123,17 @@ describe("challenges over REST", () => {
     for (const path of ["auth/test-login", "admin/challenges", "challenges", "challenges/{challengeId}/join",
       "challenges/{challengeId}/enter", "challenges/{challengeId}/ranking", "challenges/{challengeId}/stream"])
       assert.ok(body.paths[`/api/v1/${path}`], path);
+  });
+
+  it("lets nobody stay whose account is deleted", async () => {
+    const { challengeId: id } = await newChallenge(server, members[0], { startAt: later(250_000) });
+    await join(server, id, members[1]);
+    const ws = await race(server, id, members[1]);
+    const payload = { confirmationCode: "DELETE_ALL_USERS_CONFIRM" };
+    const { status } = await call(server, "DELETE", "/api/auth/delete-all-users", { token: members[0].token, payload });
+    assert.equal(status, 200);
+    assert.deepEqual(await closing(ws), { code: 1008, reason: "user deleted" });
+    await ask(server, "GET", "/challenges", members[1].token, undefined, 401);
   });
 });
 
@@ -248,33 +284,17 @@ describe("races over two workers", () => {
     const closed = await ready([members[0]], { isBroadcast: false });
     await ask(server, "GET", `/challenges/${closed}/stream`, undefined, undefined, 403);
     await ask(server, "GET", "/challenges/999999/stream", undefined, undefined, 404);
-    const id = await ready(members.slice(0, 3), { startAt: later(6_000) });
+    const id = await ready(members.slice(0, 3));
     const runners = [];
     for (const member of members.slice(0, 3)) runners.push(await race(server, id, member));
-    const events = [];
-    const watching = await new Promise((resolve, reject) => {
-      const request = http.get({ host: "127.0.0.1", port: server.port, path: `/api/v1/challenges/${id}/stream`, agent: false }, (response) => {
-        assert.deepEqual([response.statusCode, response.headers["content-type"]], [200, "text/event-stream"]);
-        let text = "";
-        response.setEncoding("utf8").on("data", (more) => {
-          const parts = (text += more).split("\n\n");
-          text = parts.pop();
-          for (const part of parts) {
-            const match = /^event: (.*)\ndata: (.*)$/.exec(part);
-            if (match) events.push({ event: match[1], ...JSON.parse(match[2]) });
-          }
-        });
-        resolve(request);
-      }).on("error", reject);
-    });
+    const { events, request } = await watch(server, id);
     runners[0].say(record(0.01));
     await until("running", () => events.find(({ event, userId }) => event === "running" && userId === members[0].id));
-    await until("start", () => events.find(({ event }) => event === "start"));
     runners[1].say(record(0.2));
     await until("finish", () => events.find(({ event, userId, rank }) => event === "finish" && userId === members[1].id && rank === 1));
     runners[2].say({ type: "QUIT" });
     await until("leave", () => events.find(({ event, reason }) => event === "leave" && reason === "QUIT"));
-    watching.destroy();
+    request.destroy();
     runners.forEach((ws) => ws.terminate());
   });
 });
@@ -282,7 +302,7 @@ describe("races over two workers", () => {
 describe("silence and sudden death", () => {
   let server, members;
   before(async () => {
-    server = await Server.start({ workers: 2, tables: `${CHALLENGE}idle_timeout = "2s"\n` });
+    server = await Server.start({ workers: 2, tables: `${CHALLENGE}idle_timeout = "8s"\n` });
     members = await newMembers(server, "dies", 8);
   });
   after(() => server?.stop());
@@ -332,10 +352,11 @@ describe("silence and sudden death", () => {
     const { challengeId: id } = await newChallenge(server, members[0]);
     for (const member of members) await join(server, id, member);
     const runners = members.map((member) => runner(id, member));
+    let doubled = 0;
     const everybody = async () => {
       const places = await ranking(server, id, members[0]);
       const users = places.map(({ userId }) => userId);
-      assert.equal(new Set(users).size, users.length, "somebody is there twice");
+      doubled += users.length - new Set(users).size;
       return users.length === members.length && places.every(({ distance, status }) => distance > 0 && status === "RUNNING");
     };
     try {
@@ -349,11 +370,74 @@ describe("silence and sudden death", () => {
         await until(`some had to come again after the ${role}`, () => runners.some(({ entered }, at) => entered > before[at]), 60_000);
         await until(`everybody runs again after the ${role}`, everybody, 60_000);
       }
+      assert.equal(doubled, 0, "somebody was there twice");
       const one = await ask(server, "GET", `/challenges/${id}`, members[0].token);
       assert.deepEqual([one.currentParticipants, one.participants.length], [8, 8]);
     } finally {
       runners.forEach((runner) => (runner.going = false));
       await Promise.all(runners.map(({ ended }) => ended));
     }
+  });
+});
+
+describe("the clock", () => {
+  // A clock that the test sets.
+  const directory = mkdtempSync(path.join(os.tmpdir(), "minitalk-clock-"));
+  const clock = path.join(directory, "clock");
+  const set = (time) => {
+    writeFileSync(`${clock}.new`, time);
+    renameSync(`${clock}.new`, clock);
+  };
+  const library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+    .map((dir) => `${dir}/faketime/libfaketimeMT.so.1`).find((file) => existsSync(file));
+  let server, members;
+  before(async () => {
+    assert.ok(library, "this test needs the package libfaketime");
+    set("+0");
+    const env = { LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: clock, FAKETIME_NO_CACHE: "1", DONT_FAKE_MONOTONIC: "1", FAKETIME_DONT_FAKE_MONOTONIC: "1" };
+    server = await Server.start({ workers: 2, env, tables: `[challenge]\ntest_login = true\n` });
+    members = await newMembers(server, "clock", 4);
+  });
+  after(async () => {
+    await server?.stop();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it("brings a challenge from RECRUITING to DONE, and those in it to their end, also across a restart", async () => {
+    const { challengeId: id, status } = await newChallenge(server, members[0], { startAt: later(3_600_000) });
+    assert.equal(status, "RECRUITING");
+    const [first, second, never, late] = members;
+    for (const member of members.slice(0, 3)) await join(server, id, member);
+    const show = () => ask(server, "GET", `/challenges/${id}`, first.token);
+    const turns = (status) => until(`it is ${status}`, async () => (await show()).status === status);
+
+    set("+56m"); // four minutes before the start
+    await turns("READY");
+    const runners = [await until("it can be entered", () => race(server, id, first)), await race(server, id, second)];
+    const watched = await watch(server, id);
+    set("+61m");
+    await turns("RUNNING");
+    await until("start", () => watched.events.find(({ event }) => event === "start"));
+    await ask(server, "POST", `/challenges/${id}/enter`, never.token, undefined, 409);
+    await ask(server, "POST", `/challenges/${id}/join`, late.token, {}, 409);
+    await ask(server, "DELETE", `/challenges/${id}/join`, never.token, undefined, 409);
+    for (const [at, distance] of [[0, 0.02], [1, 0.03]]) runners[at].say({ type: "RECORD", distance, pace: 6 });
+    await until("they are ranked", async () => (await ranking(server, id, first)).map(({ distance }) => distance).join() === "0.03,0.02");
+
+    set("+66m"); // M100 has five minutes
+    await turns("DONE");
+    for (const ws of runners) assert.equal((await closing(ws)).reason, "EXPIRED");
+    const statuses = async () => Object.fromEntries((await show()).participants.map(({ memberId, status }) => [memberId, status]));
+    await until("the end", () => watched.ended && watched.events.at(-1).event === "end");
+    await until("the end is noted", async () => (await statuses())[never.id] === "NOT_STARTED");
+    const ends = { [first.id]: "EXPIRED", [second.id]: "EXPIRED", [never.id]: "NOT_STARTED" };
+    const final = (await ranking(server, id, first)).map(({ rank, userId, distance }) => [rank, userId, distance]);
+    assert.deepEqual([await statuses(), final], [ends, [[1, second.id, 0.03], [2, first.id, 0.02]]]);
+    await server.stop({ keep: true });
+    await server.serve();
+    assert.deepEqual([(await show()).status, await statuses()], ["DONE", ends]);
+    assert.deepEqual((await ranking(server, id, first)).map(({ rank, userId, distance }) => [rank, userId, distance]), final);
+    await ask(server, "POST", `/challenges/${id}/enter`, first.token, undefined, 409);
+    await ask(server, "GET", `/challenges/${id}/stream`, undefined, undefined, 404);
   });
 });

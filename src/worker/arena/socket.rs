@@ -302,6 +302,15 @@ pub fn end(core: &mut Core, key: Key, code: u16, reason: &str) {
     core.close(key, code, reason);
 }
 
+/// Users up to this number are no more: nor is their place in a challenge.
+pub fn let_go(core: &mut Core, last_user: UserId) {
+    for key in core.engine.table.keys() {
+        if racer(core, key).and_then(|racer| racer.stay).is_some_and(|stay| stay.user <= last_user) {
+            core.close(key, close_code::POLICY, "user deleted");
+        }
+    }
+}
+
 /// The time a client may be silent is over, or that in which it has to be let in.
 pub fn attend(core: &mut Core, key: Key) {
     let idle = core.config.challenge.idle_timeout;
