@@ -363,7 +363,8 @@ describe("silence and sudden death", () => {
       await until("everybody runs", everybody, 60_000);
       for (const role of ["worker", "storage", "worker"]) {
         const before = runners.map(({ entered }) => entered);
-        const { pid } = server.processes(role)[0];
+        const at = role === "worker" ? await until("a runner's worker", () => `${server.workerOfPort(runners[0].ws._socket.localPort) ?? ""}`) : 0;
+        const { pid } = server.processes(role)[at];
         process.kill(pid, "SIGKILL");
         await until("it is gone", () => !alive(pid));
         await server.ready();
