@@ -177,7 +177,9 @@ fn ws_url(app: &App, headers: &HeaderMap) -> String {
     let configured = &app.config.challenge.ws_url;
     let server = &app.server_id;
     if !configured.is_empty() {
-        return format!("{}/ws/{server}", configured.trim_end_matches('/'));
+        // Whoever has named the path as well means the same.
+        let base = configured.trim_end_matches('/').trim_end_matches("/ws");
+        return format!("{base}/ws/{server}");
     }
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
