@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TREE = Path(os.environ.get("MINITALK_DEBIAN_TREE") or ROOT / "target/tools/debian")
 PACKAGES = "systemd,systemd-sysv,dbus,procps,iproute2,curl,nginx-light,ca-certificates"
 PATIENCE_S = 120
+NSPAWN = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network", "--console=pipe", "-D"]
 
 
 def why_not():
@@ -55,8 +56,7 @@ class Machine:
 
     def boot(self):
         self.console = open(self.place / "console", "wb")
-        command = ["systemd-nspawn", "-q", "-D", self.root, "--boot", "--register=no", "--keep-unit", "--private-network", "--console=pipe"]
-        self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
+        self.nspawn = subprocess.Popen([*NSPAWN, self.root, "--boot"], stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
         self.until("the machine is up", lambda: self.sh("systemctl is-system-running") in ("running\n", "degraded\n"))
 
     def init(self):
@@ -115,6 +115,8 @@ def main():
     try:
         if reason is None:
             make_tree()
+            trial = subprocess.run(["unshare", "-m", *NSPAWN, TREE, "--read-only", "true"], capture_output=True, text=True)
+            reason = f"systemd-nspawn: {trial.stderr.strip()}" if trial.returncode else None
     except OSError as error:
         reason = str(error)
     if reason:
