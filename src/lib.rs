@@ -18,6 +18,7 @@
 //! | [`worker`] | one process per core: clients, REST, Socket.IO, fan-out | all above |
 //! | [`cli`] | the commands an operator types | `config`, `journal`, `index` |
 //! | [`observe`] | log lines of every process | `config` |
+//! | [`metrics`] | what operators watch: histograms, the page for Prometheus | nothing |
 //! | [`priority`] | threads whose work can wait | nothing |
 //!
 //! The supervisor (`supervisor/`) and the load tester (`bench/`) are crates of their own.
@@ -48,6 +49,7 @@ pub mod engine;
 pub mod index;
 pub mod journal;
 pub mod link;
+pub mod metrics;
 pub mod observe;
 pub mod priority;
 pub mod wire;

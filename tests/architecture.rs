@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Modules by how far to the left they stand; one may import only from columns left of its own.
 const COLUMNS: [&[&str]; 5] = [
-    &["chat", "challenge", "config", "observe", "priority"],
+    &["chat", "challenge", "config", "metrics", "observe", "priority"],
     &["wire", "link", "journal"],
     &["index", "engine"],
     &["writer", "worker", "feed", "bridge", "cli"],

@@ -278,7 +278,8 @@ proptest! {
         let others = Others { connections, workers };
         let [seq, rev, instance, count] = numbers;
         let [room_id, fields] = &texts;
-        let message = Message { seq, origin: OpId { instance, count }, timestamp_ms, room_id, fields };
+        let origin = OpId { instance, count };
+        let message = Message { seq, origin, timestamp_ms, sent_us: count, room_id, fields };
         let said = [
             FromWriter::Welcome { position: Position { seq, rev } },
             FromWriter::Messages { messages: vec![message; 3] },

@@ -60,7 +60,7 @@ impl<H: Host> Door<H> {
         let sid = {
             let mut host = self.host.lock();
             if !host.engine().has_room() {
-                return full();
+                return full(&mut *host);
             }
             let max_payload = host.engine().settings.max_payload;
             let conn = Conn::new(Transport::Polling(Box::default()), state, max_payload);
@@ -68,7 +68,7 @@ impl<H: Host> Door<H> {
         };
         match sid {
             Some(sid) => self.fetch(&sid, 0).await.into_response(),
-            None => full(),
+            None => full(&mut *self.host.lock()),
         }
     }
 
@@ -249,9 +249,11 @@ impl<H: Host> Door<H> {
     }
 
     fn enter(&self, request: Request, entry: Entry<H::State>) -> Response {
-        if !self.host.lock().engine().has_room() {
-            return full();
+        let mut host = self.host.lock();
+        if !host.engine().has_room() {
+            return full(&mut *host);
         }
+        drop(host);
         let door = self.clone();
         self.switch(request, move |stream, read| door.take_in(entry, stream, read))
     }
@@ -293,7 +295,8 @@ pub enum Entry<S> {
     Plain(S, usize),
 }
 
-fn full() -> Response {
+fn full<H: Host>(host: &mut H) -> Response {
+    host.engine().counters.full += 1;
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "too many connections").into_response()
 }
 

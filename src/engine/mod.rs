@@ -75,6 +75,8 @@ pub struct Counters {
     pub violations: u64,
     /// Sessions that went on from long polling to a WebSocket.
     pub upgrades: u64,
+    /// Connections refused because there are as many as allowed.
+    pub full: u64,
 }
 
 /// All connections of a process and what they need. `S` is what the host keeps with each.

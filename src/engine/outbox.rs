@@ -22,6 +22,8 @@ pub struct Outbox {
     begun: bool,
     /// Something was sent since [`Outbox::has_moved`] was last asked.
     moved: bool,
+    /// How much of what waits the table has taken note of.
+    pub(super) accounted: u32,
 }
 
 /// How a flush went.
@@ -86,6 +88,7 @@ impl Outbox {
         debug_assert!(!self.begun, "the rest of a frame goes before any other");
         first.bytes += self.bytes;
         first.chunks.append(&mut self.chunks);
+        first.accounted = self.accounted;
         *self = first;
     }
 

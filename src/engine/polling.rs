@@ -78,6 +78,7 @@ pub fn fetch<H: Host>(
     polling.fetch = Some(request);
     polling.mark = mark;
     flush(host, key);
+    host.engine().table.account(key);
     Ok(key)
 }
 

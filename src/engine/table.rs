@@ -197,6 +197,11 @@ impl Transport {
         }
     }
 
+    /// Packets travel by requests.
+    pub fn is_polling(&self) -> bool {
+        matches!(self, Transport::Polling(_))
+    }
+
     /// The requests, if that is how packets travel.
     pub fn polling(&mut self) -> Option<&mut Polling> {
         match self {
@@ -318,11 +323,15 @@ pub struct Table<S> {
     rows: Slab<Conn<S>>,
     generation: u32,
     unfinished: usize,
+    /// Rows whose packets travel by long polling.
+    polling: usize,
+    /// Bytes in outboxes, as of when each was last accounted for.
+    waiting: u64,
 }
 
 impl<S> Default for Table<S> {
     fn default() -> Table<S> {
-        Table { rows: Slab::new(), generation: 0, unfinished: 0 }
+        Table { rows: Slab::new(), generation: 0, unfinished: 0, polling: 0, waiting: 0 }
     }
 }
 
@@ -335,6 +344,7 @@ impl<S> Table<S> {
 
     /// Adds the connection made for the last [`Table::vacant`] key.
     pub fn insert(&mut self, conn: Conn<S>) {
+        self.polling += usize::from(conn.transport.is_polling());
         self.rows.insert(conn);
     }
 
@@ -356,6 +366,8 @@ impl<S> Table<S> {
     /// Takes a connection out.
     pub fn remove(&mut self, slot: Slot) -> Option<Conn<S>> {
         let conn = self.rows.try_remove(slot as usize)?;
+        self.polling -= usize::from(conn.transport.is_polling());
+        self.waiting -= u64::from(conn.outbox.accounted);
         self.unfinished -= conn.counted as usize;
         Some(conn)
     }
@@ -372,6 +384,35 @@ impl<S> Table<S> {
         let before = std::mem::replace(&mut conn.counted, now);
         self.unfinished = self.unfinished - before as usize + now as usize;
         (now > before).then_some(now as usize)
+    }
+
+    /// Has a session go on by another transport.
+    pub(super) fn change_transport(&mut self, key: Key, transport: Transport) {
+        let more = usize::from(transport.is_polling());
+        if let Some(conn) = self.get(key) {
+            let before = std::mem::replace(&mut conn.transport, transport);
+            self.polling = self.polling + more - usize::from(before.is_polling());
+        }
+    }
+
+    /// Takes note of what waits in a connection's outbox now.
+    pub(super) fn account(&mut self, key: Key) {
+        let Some(conn) = self.get(key) else {
+            return;
+        };
+        let now = u32::try_from(conn.outbox.held()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut conn.outbox.accounted, now);
+        self.waiting = self.waiting + u64::from(now) - u64::from(before);
+    }
+
+    /// Connections by long polling.
+    pub fn polling(&self) -> usize {
+        self.polling
+    }
+
+    /// Bytes that wait in all outboxes, as of the last turn.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
     }
 
     /// How many there are.

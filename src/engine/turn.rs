@@ -110,6 +110,7 @@ impl Turn {
                 Transport::WebSocket(stream) => stream,
                 Transport::Polling(_) => {
                     polling::flush(host, key);
+                    host.engine().table.account(key);
                     continue;
                 }
             };
@@ -125,6 +126,7 @@ impl Turn {
                 }
                 Err(_) => host.drop_conn(key),
             }
+            host.engine().table.account(key);
         }
         !host.engine().resume.is_empty()
     }

@@ -70,6 +70,7 @@ pub fn packet<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violati
                 polling.probed = true;
             }
             polling::flush(host, session);
+            host.engine().table.account(session);
             Ok(())
         }
         [types::UPGRADE] => take_over(host, key, session),
@@ -108,9 +109,9 @@ fn take_over<H: Host>(host: &mut H, key: Key, session: Key) -> Result<(), Violat
         if !farewell.is_empty() {
             conn.outbox.push(farewell);
         }
-        conn.transport = probe.transport;
         conn.ended = probe.ended;
     }
+    engine.table.change_transport(session, probe.transport);
     engine.counters.upgrades += 1;
     engine.mark(session);
     // The poll's word about the socket may have gone to the old row.

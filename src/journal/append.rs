@@ -12,10 +12,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::disk::{Disk, LogFile};
 use super::lines::Lines;
 use super::record;
+use crate::metrics::histogram::Histogram;
 
 /// Bytes written at a time when records are written anew.
 const REWRITE_BYTES: usize = 256 << 10;
@@ -35,13 +37,15 @@ pub struct Log {
     synced: u64,
     /// Refused records may stand behind `end`, in the file or on the device.
     tainted: bool,
+    /// How long syncs take, if anybody wants to know.
+    times: Option<Arc<Histogram>>,
 }
 
 impl Log {
     /// An existing file whose records up to byte `end` are good and up to byte `synced` durable. It
     /// has to be healed before it can be appended to.
     pub fn broken(disk: Arc<dyn Disk>, path: PathBuf, end: u64, synced: u64) -> Log {
-        Log { disk, path, file: None, end, synced, tainted: false }
+        Log { disk, path, file: None, end, synced, tainted: false, times: None }
     }
 
     /// A new, empty file that will be there after a crash.
@@ -52,7 +56,12 @@ impl Log {
         let mut file = disk.create(&path)?;
         file.sync()?;
         disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Log { disk, path, file: Some(file), end: 0, synced: 0, tainted: false })
+        Ok(Log { disk, path, file: Some(file), end: 0, synced: 0, tainted: false, times: None })
+    }
+
+    /// Notes how long each sync of accepted records takes from now on.
+    pub fn note_times(&mut self, times: Arc<Histogram>) {
+        self.times = Some(times);
     }
 
     /// Where the file is.
@@ -96,7 +105,7 @@ impl Log {
             false => is_written(&self.path, records, self.end),
         });
         if sync && result.is_ok() {
-            result = file.sync();
+            result = timed(self.times.as_deref(), || file.sync());
         }
         match result {
             Ok(()) => {
@@ -125,7 +134,7 @@ impl Log {
         let Some(file) = self.file.as_mut() else {
             return Err(io::Error::other("the log is not open"));
         };
-        let result = file.sync();
+        let result = timed(self.times.as_deref(), || file.sync());
         match result {
             Ok(()) => self.synced = self.end,
             Err(_) => self.file = None,
@@ -207,6 +216,16 @@ impl Log {
         }
         write_all(file, &records, place).map(drop)
     }
+}
+
+/// Does something and notes how long that took.
+fn timed<T>(times: Option<&Histogram>, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = work();
+    if let Some(times) = times {
+        times.note_time(start.elapsed());
+    }
+    done
 }
 
 /// What a device that takes less than it was given says of the rest is looked at before it is

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::append::Log;
 use super::disk::Disk;
 use super::segment::Segment;
+use crate::metrics::histogram::Histogram;
 
 /// The messages' files: the newest is appended to, and followed by another when it is full.
 pub struct Segments {
@@ -19,6 +20,8 @@ pub struct Segments {
     log: Log,
     /// Records of a full file.
     per_file: u64,
+    /// How long syncs take, if anybody wants to know.
+    times: Option<Arc<Histogram>>,
 }
 
 impl Segments {
@@ -31,7 +34,13 @@ impl Segments {
         log: Log,
         per_file: u64,
     ) -> Segments {
-        Segments { disk, data_dir, number, records, log, per_file: per_file.max(1) }
+        Segments { disk, data_dir, number, records, log, per_file: per_file.max(1), times: None }
+    }
+
+    /// Notes how long each sync takes from now on.
+    pub fn note_times(&mut self, times: Arc<Histogram>) {
+        self.log.note_times(times.clone());
+        self.times = Some(times);
     }
 
     /// Records that one call of [`Segments::append`] may bring: what is left of the file.
@@ -114,6 +123,9 @@ impl Segments {
         self.log.sync()?;
         let next = Segment::at(&self.data_dir, self.number + 1);
         self.log = Log::create(self.disk.clone(), next.path)?;
+        if let Some(times) = &self.times {
+            self.log.note_times(times.clone());
+        }
         self.number = next.number;
         self.records = 0;
         Ok(())

@@ -107,6 +107,7 @@ mod tests {
             seq: 1,
             origin: OpId { instance: 2, count: 3 },
             timestamp_ms: 4,
+            sent_us: 5,
             room_id: "r",
             fields: "\"seq\":1",
         };

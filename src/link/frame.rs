@@ -391,6 +391,9 @@ pub struct Message<'a> {
     pub origin: OpId,
     /// Unix time in milliseconds.
     pub timestamp_ms: i64,
+    /// When a worker took it from its client, by [`clock::now_us`](super::clock::now_us); 0: it comes from the
+    /// log, where that does not stand.
+    pub sent_us: u64,
     /// The room.
     pub room_id: &'a str,
     /// The fields a client sees, as the log has them: `"seq":1,…,"timestamp":"…"` and, if given,

@@ -229,6 +229,7 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
         Some(Visitor::Proxy(proxy)) => app.addresses.enter(app.addresses.client(*proxy, request.headers())),
     };
     let Some(held) = held else {
+        app.core.lock().counters.address_full += 1;
         let refusal = Refusal::new(Code::TooManyConnections, "Too many connections from this address");
         return ApiError::from(refusal).into_response();
     };

@@ -147,6 +147,7 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
 fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
     match asker {
         Asker::Message(key, ack) => {
+            core.counters.refused.note(refusal.code);
             commands::refuse(core, key, ack, &refusal);
             core.answered(key);
         }

@@ -82,6 +82,16 @@ struct State {
     ask: bool,
     /// It is to be told.
     answer: bool,
+    counts: Counts,
+}
+
+/// What operators watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Wrong passwords.
+    pub failed: u64,
+    /// Attempts not taken.
+    pub braked: u64,
 }
 
 impl Brake {
@@ -96,6 +106,7 @@ impl Brake {
             news: VecDeque::new(),
             ask: true,
             answer: false,
+            counts: Counts::default(),
         };
         let key = keyed(&config.auth.jwt_secret);
         Brake { worker, workers: config.workers, key, state: Mutex::new(state), wake }
@@ -116,13 +127,20 @@ impl Brake {
         if !source.with_token && state.known.get(pair).is_none() {
             wait = wait.max(state.per_address.wait(self.hash(&[ADDRESS], source.address), now_us));
         }
+        state.counts.braked += u64::from(wait > 0);
         if wait == 0 { Ok(()) } else { Err(wait) }
+    }
+
+    /// What operators watch.
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
     }
 
     /// The password was right, or not.
     pub fn judged(&self, attempt: &Attempt, right: bool) {
         let worth_telling = self.note(&attempt.name, attempt.source, right, clock::now_us());
         let mut state = self.state.lock();
+        state.counts.failed += u64::from(!right);
         if worth_telling && state.news.len() < NEWS {
             state.news.push_back((attempt.clone(), right));
             drop(state);

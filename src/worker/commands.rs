@@ -36,6 +36,9 @@ pub fn run(core: &mut Core, key: Key, event: &Event<'_>, ack: Option<u64>) {
         }
     });
     if let Err(refusal) = done {
+        if event.name == "send_message" {
+            core.counters.refused.note(refusal.code);
+        }
         refuse(core, key, ack, &refusal);
     }
 }
@@ -72,7 +75,7 @@ fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u
     let Some((user, sender)) = core.hub.user(key.slot) else {
         return Err(Refusal::not_a_member());
     };
-    let sent = core.uplink.submit(Asker::Message(key, ack), |count| ToWriter::Post {
+    core.uplink.submit(Asker::Message(key, ack), |count| ToWriter::Post {
         count,
         sent_us: clock::now_us(),
         user,
@@ -80,11 +83,7 @@ fn send_message(core: &mut Core, key: Key, send: &SendMessage<'_>, ack: Option<u
         room_id: &send.room_id,
         content: &send.content,
         client_id: send.client_id.as_deref(),
-    });
-    if sent.is_err() {
-        core.counters.overloaded += 1;
-    }
-    sent?;
+    })?;
     core.counters.messages_in += 1;
     if let Some(conn) = core.engine.table.get(key) {
         conn.state.unanswered += 1;

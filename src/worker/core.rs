@@ -16,6 +16,7 @@ use super::answers;
 use super::arena::Arena;
 use super::arena::socket::{self, Racer};
 use super::brake::Brake;
+use super::counters::Counters;
 use super::deliver::Plan;
 use super::entry::{Doorman, Entries};
 use super::expiry::{self, Expires};
@@ -125,21 +126,6 @@ pub struct Core {
     pub counters: Counters,
     /// Start of the worker, zero of its clocks.
     pub started: Instant,
-}
-
-/// What operators watch.
-#[derive(Default)]
-pub struct Counters {
-    /// Messages sent to the storage writer.
-    pub messages_in: u64,
-    /// Messages written to sockets.
-    pub deliveries: u64,
-    /// Messages refused because too much was unanswered.
-    pub overloaded: u64,
-    /// Connections closed because their token had come to its end.
-    pub tokens_expired: u64,
-    /// Connections closed because their user was logged out everywhere.
-    pub logged_out: u64,
 }
 
 /// What the chat keeps with a connection.

@@ -22,6 +22,7 @@ use super::uplink::Asker;
 use crate::engine::Host;
 use crate::engine::table::{Key, Slot};
 use crate::journal::stamp::Stamp;
+use crate::link::clock;
 use crate::link::frame::Message;
 use crate::wire::events;
 use crate::wire::recovery::Seals;
@@ -40,6 +41,8 @@ const LONGEST_REST: Duration = Duration::from_millis(8);
 #[derive(Default)]
 pub struct Plan {
     rooms: Vec<Batch>,
+    /// When each was taken in, by [`clock::now_us`], as far as that is known.
+    taken_us: Vec<u64>,
     /// For each room of the hub, 1 + its place in `rooms`; 0: nothing is gathered for it.
     places: Vec<u32>,
     bytes: usize,
@@ -125,6 +128,9 @@ impl Plan {
         events::message(message.fields, bytes);
         ends.push((message.seq, bytes.len()));
         self.bytes += bytes.len() - before;
+        if message.sent_us > 0 {
+            self.taken_us.push(message.sent_us);
+        }
     }
 }
 
@@ -159,6 +165,10 @@ pub fn hand_out(core: &mut Core) {
             hand_out_many(core, &ready, &mut marks);
             core.plan.marks = marks;
         }
+    }
+    let now_us = clock::now_us();
+    for taken_us in core.plan.taken_us.drain(..) {
+        core.counters.delivery.note(now_us.saturating_sub(taken_us));
     }
     let took = start.elapsed();
     core.plan.rest_until = (took >= CROWD).then(|| Instant::now() + took.min(LONGEST_REST));

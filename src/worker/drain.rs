@@ -54,6 +54,7 @@ fn step(app: &App, most: usize) -> bool {
         let waits = core.engine.table.get(key).is_some_and(|conn| conn.state.unanswered > 0);
         if !waits && closed < most && core.close(key, close_code::GOING_AWAY, "server shutting down") {
             closed += 1;
+            core.counters.drained += 1;
         }
     }
     core.engine.table.is_empty() && core.uplink.unanswered() == 0

@@ -180,7 +180,7 @@ fn take_in(core: &mut Core, answers: Vec<Answer>) {
             }
             Some(Ok(Found::Nobody)) => {
                 core.hub.disconnect(key.slot);
-                session::refuse(core, key, "Authentication error");
+                session::not_believed(core, key);
                 core.engine.resume_when_sent(key);
                 continue;
             }

@@ -110,7 +110,7 @@ pub fn end(core: &mut Core, key: Key, refusal: &Refusal, reason: &str) {
         commands::refuse(core, key, None, refusal);
         core.push_with(key, |out| write::disconnect("/", out));
     } else {
-        session::refuse(core, key, "Authentication error");
+        session::refuse(core, key, session::NOT_BELIEVED);
     }
     core.close(key, close_code::NOT_BELIEVED, reason);
 }

@@ -80,7 +80,10 @@ pub async fn accept(
                 let visitor = app.addresses.arrive(peer.ip());
                 let mut http = http.clone();
                 let counted = match visitor {
-                    Visitor::Refused if refused.count() >= REFUSALS => continue,
+                    Visitor::Refused if refused.count() >= REFUSALS => {
+                        app.core.lock().counters.address_full += 1;
+                        continue;
+                    }
                     Visitor::Refused => {
                         http.keep_alive(false);
                         [Some(open.one_more()), Some(refused.one_more())]
@@ -91,7 +94,10 @@ pub async fn accept(
                 tokio::spawn(serve(client, http, router.clone(), counted, stop.clone()));
             }
             // Dropping the stream closes it: the client sees that it is not wanted now.
-            Ok(_) => tracing::warn!("closed a new connection: too many are open"),
+            Ok(_) => {
+                app.core.lock().engine.counters.full += 1;
+                tracing::warn!("closed a new connection: too many are open");
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

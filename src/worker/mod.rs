@@ -18,6 +18,7 @@ mod client;
 mod commands;
 pub mod core;
 mod cors;
+mod counters;
 mod deliver;
 mod drain;
 mod entry;
@@ -52,7 +53,8 @@ use minitalk_supervisor::child::{Child, Command, Lifeline};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use self::core::{App, Core, Counters};
+use self::core::{App, Core};
+use self::counters::Counters;
 use self::relay::Relay;
 use self::revoked::Revocations;
 use crate::chat::Paces;

@@ -106,14 +106,21 @@ pub fn enter(core: &mut Core, key: Key, user: UserId) {
             core.replays.push(key);
         }
         // The log ends before what the client has heard: it is not the one that it heard.
-        Some(from) if from > position.seq => connected(core, key, owner, None, None),
-        _ => connected(core, key, owner, session, None),
+        Some(from) if from > position.seq => {
+            core.counters.gaps += 1;
+            connected(core, key, owner, None, None);
+        }
+        from => {
+            core.counters.recovered += u64::from(from.is_some());
+            connected(core, key, owner, session, None);
+        }
     }
 }
 
 /// Answers CONNECT; the client goes on with a session or begins one, and is live.
 fn connected(core: &mut Core, key: Key, owner: Owner, session: Option<Session>, gap: Option<Absence>) {
     let start = gap.map_or(core.uplink.position.seq, |gap| gap.upto);
+    core.counters.gaps += u64::from(gap.is_some());
     let Some(conn) = core.engine.table.get(key) else {
         return;
     };
@@ -263,9 +270,11 @@ fn take_in(core: &mut Core, key: Key, found: Result<Found, String>) {
         core.push(key, frames.into());
         core.engine.resume_when_sent(key);
     } else {
+        core.counters.recovered += 1;
         live(core, key, session, frames);
     }
     core.counters.deliveries += count;
+    core.counters.replayed += count;
 }
 
 /// Appends the frames of what was missed, in order.

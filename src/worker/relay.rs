@@ -18,6 +18,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -59,6 +60,8 @@ struct Shared {
     /// Bounds the requests under way.
     under_way: Semaphore,
     answer_timeout: Duration,
+    /// Requests that were passed on.
+    forwarded: AtomicU64,
     /// This worker is leaving: it holds no request any longer than it must.
     leaving: watch::Sender<bool>,
 }
@@ -75,6 +78,7 @@ impl Relay {
             run_dir,
             under_way: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
             answer_timeout: heartbeat + ANSWER_SLACK,
+            forwarded: AtomicU64::new(0),
             leaving: watch::Sender::new(false),
         })))
     }
@@ -84,6 +88,7 @@ impl Relay {
         let Ok(_permit) = self.0.under_way.try_acquire() else {
             return axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response();
         };
+        self.0.forwarded.fetch_add(1, Ordering::Relaxed);
         match wanted {
             Wanted::Fetch(sid, mark) => {
                 let mark = Bytes::copy_from_slice(&mark.to_le_bytes());
@@ -103,6 +108,11 @@ impl Relay {
                 Answer::Refused(HandshakeError::BadRequest).into_response()
             }
         }
+    }
+
+    /// Requests passed on since the start of the process.
+    pub fn forwarded(&self) -> u64 {
+        self.0.forwarded.load(Ordering::Relaxed)
     }
 
     /// Has the requests that wait for packets answered now.

@@ -107,7 +107,7 @@ pub fn connect(core: &mut Core, key: Key, data: &str) -> Result<(), Violation> {
     match presented {
         Presented::User(known) => connect_as(core, key, known, &asked),
         Presented::Ticket(ticket) => redeem(core, key, ticket, data),
-        Presented::Nothing | Presented::Refused => refuse(core, key, "Authentication error"),
+        Presented::Nothing | Presented::Refused => not_believed(core, key),
         Presented::Unread => {
             core.close(key, close_code::TRY_AGAIN_LATER, "cannot read the index");
         }
@@ -150,9 +150,18 @@ pub fn redeemed(core: &mut Core, key: Key, data: &str, outcome: Outcome) {
     }
 }
 
+/// Refuses a client of whom nobody knows who it is.
+pub fn not_believed(core: &mut Core, key: Key) {
+    core.counters.not_believed += 1;
+    refuse(core, key, NOT_BELIEVED);
+}
+
+/// What such a client is told, as by the older back end.
+pub const NOT_BELIEVED: &str = "Authentication error";
+
 /// Refuses a client that was made to wait.
 pub fn turn_away(core: &mut Core, key: Key) {
-    refuse(core, key, "Authentication error");
+    not_believed(core, key);
     core.engine.resume_reading(key);
 }
 
@@ -160,7 +169,7 @@ pub fn turn_away(core: &mut Core, key: Key) {
 fn connect_as(core: &mut Core, key: Key, known: Known, asked: &recovery::Asked<'_>) {
     let generation = match revoked::is_good(core, known.number, &known.pass) {
         Ok(Some(Revocation { generation, .. })) => generation,
-        Ok(None) => return refuse(core, key, "Authentication error"),
+        Ok(None) => return not_believed(core, key),
         Err(error) => return core.index_failed(key, &error),
     };
     let mode = core.config.socketio.recovery;
@@ -208,6 +217,7 @@ pub fn admit(core: &mut Core, key: Key, known: Known) {
     let elsewhere =
         usize::try_from(core.addresses.of_user_elsewhere(number).connections).unwrap_or(usize::MAX);
     if core.hub.sockets_of(number).saturating_add(elsewhere) >= core.config.limits.connections_per_user {
+        core.counters.user_full += 1;
         refuse(core, key, "Too many connections");
         core.engine.resume_reading(key);
     } else {

@@ -22,7 +22,10 @@ pub async fn socketio(State(app): State<App>, request: Request) -> Response {
     let preflight = http::preflight(request.method(), headers).filter(|_| allowed);
     let mut response = match preflight {
         Some(response) => response,
-        None => answer(&app, allowed, request).await,
+        None => {
+            app.core.lock().counters.origins_refused += u64::from(!allowed);
+            answer(&app, allowed, request).await
+        }
     };
     http::cors(origin.as_ref(), &mut response);
     response

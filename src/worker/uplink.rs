@@ -104,11 +104,6 @@ impl Uplink {
         }
     }
 
-    /// What the link is doing.
-    pub fn state(&self) -> State {
-        self.state
-    }
-
     /// Whether what is told now arrives, if the writer lives.
     pub fn is_up(&self) -> bool {
         self.state == State::Up

@@ -38,6 +38,8 @@ struct Post {
     seq: u64,
     id: OpId,
     timestamp_ms: i64,
+    /// As [`frame::Message`] has it.
+    sent_us: u64,
     peer: PeerId,
     /// In `rooms`.
     room: Range<usize>,
@@ -49,10 +51,10 @@ struct Post {
 const KEPT_BYTES: usize = 1 << 20;
 
 impl Batch {
-    /// Adds a new message and encodes its line.
-    pub fn push(&mut self, peer: PeerId, message: &Message<'_>, stamp: &mut Stamp) {
+    /// Adds a new message, which a worker took in at `sent_us`, and encodes its line.
+    pub fn push(&mut self, peer: PeerId, sent_us: u64, message: &Message<'_>, stamp: &mut Stamp) {
         let fields = record::encode_message(message, stamp, &mut self.lines);
-        self.add(peer, message, fields);
+        self.add(peer, sent_us, message, fields);
     }
 
     /// Adds a message whose line is in the log.
@@ -63,15 +65,15 @@ impl Batch {
         let start = self.lines.len() + 1;
         let fields = start..start + fields.len();
         self.lines.extend_from_slice(line);
-        self.add(0, message, fields);
+        self.add(0, 0, message, fields);
     }
 
-    fn add(&mut self, peer: PeerId, message: &Message<'_>, fields: Range<usize>) {
+    fn add(&mut self, peer: PeerId, sent_us: u64, message: &Message<'_>, fields: Range<usize>) {
         let start = self.rooms.len();
         self.rooms.push_str(&message.room_id);
         let room = start..self.rooms.len();
         let Message { seq, id, timestamp_ms, .. } = *message;
-        self.posts.push(Post { seq, id, timestamp_ms, peer, room, fields });
+        self.posts.push(Post { seq, id, timestamp_ms, sent_us, peer, room, fields });
     }
 
     /// The lines, as they stand in the log.
@@ -108,6 +110,7 @@ impl Batch {
             seq: post.seq,
             origin: post.id,
             timestamp_ms: post.timestamp_ms,
+            sent_us: post.sent_us,
             room_id: &self.rooms[post.room.clone()],
             // Serialised JSON is UTF-8.
             fields: std::str::from_utf8(&self.lines[post.fields.clone()]).unwrap_or_default(),

@@ -273,7 +273,7 @@ impl Committer {
                     Decision::Store(seq) => {
                         let numbers = (user, now_ms, state.synced);
                         let message = batch::message(seq, id, [room_id, sender, content], client_id, numbers);
-                        batch.push(*peer, &message, &mut state.stamp);
+                        batch.push(*peer, sent_us, &message, &mut state.stamp);
                     }
                     Decision::Repeats(Earlier { seq, id, timestamp_ms }) => {
                         let result = Ok(Outcome::Posted { seq, id, timestamp_ms });
@@ -319,6 +319,7 @@ impl Committer {
     fn note_success(&self, batch: &Batch, state: &mut State) {
         self.status.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
         self.status.batches.fetch_add(1, Ordering::Relaxed);
+        self.status.batch_sizes.note(batch.len() as u64);
         let (log, _, records) = self.segments.newest();
         let name = log.path().file_name().unwrap_or_default().to_string_lossy();
         self.status.set_file(&name, records, log.end());

@@ -7,10 +7,12 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
 
+use super::status::Status;
 use crate::index::runs::{self, Run};
 use crate::index::sealed::{self, Broken, Checkpointer, Found, SealedFile};
 use crate::index::{IndexError, ReadError, Reader, remake};
@@ -46,6 +48,8 @@ pub struct Indexer {
     pub damaged: Receiver<Run>,
     /// To the directory thread.
     pub found: Sender<ToPut>,
+    /// Is told how far the index is.
+    pub status: Arc<Status>,
 }
 
 /// Why a round ended early.
@@ -133,9 +137,11 @@ impl Indexer {
             self.merge(&reader, memory)?;
             let before = reader.last_file()?;
             let mut segments = segment::list(&self.data_dir)?;
-            segments.pop();
+            let newest = segments.pop().map_or(0, |segment| segment.number);
             let last = before.map_or(0, |file| file.number);
-            let Some(next) = segments.into_iter().find(|segment| segment.number > last) else {
+            let next = segments.into_iter().find(|segment| segment.number > last);
+            self.status.set_indexed(next.as_ref().map_or(newest, |next| next.number).saturating_sub(1));
+            let Some(next) = next else {
                 break;
             };
             memory.broken.is_due(&next);

@@ -26,6 +26,7 @@
 //! | [`catchup`] | one for each returning worker | reads what it has missed |
 //! | [`scrub`] | one | reads all logs slowly to find damage |
 //! | [`status`] | | what operators see |
+//! | [`files`] | | what they see of log files |
 //!
 //! Three threads commit, because they never touch the same file: a slow change of many users does not
 //! hold up a message, nor either of them a live challenge. What one thread hands to another goes through a bounded queue, or through a
@@ -44,6 +45,7 @@ mod compaction;
 mod deleting;
 mod directory;
 mod error;
+mod files;
 mod heads;
 mod indexer;
 mod intake;
@@ -88,7 +90,7 @@ use self::publish::{Event, Publisher, Publishing};
 use self::reader::Outlets;
 use self::reserve::Reserve;
 use self::scrub::Scrub;
-use self::status::Status;
+use self::status::{Line, Status};
 use self::tickets::Tickets;
 use crate::chat::Paces;
 use crate::config::{self, Config, Storage};
@@ -162,19 +164,22 @@ pub fn start(config: WriterConfig, listener: UnixListener) -> Result<Running, Wr
     recovered.damage.iter().for_each(|problem| status.note_damage(problem));
     let (publishing, publisher, used) =
         Publishing::new(data_dir.clone(), position, connections, status.clone())?;
+    let mut segments = recovered.segments;
+    segments.note_times(status.syncs.clone());
     let (heads, taken, woken) = heads::table();
     let (commit, ops) = bounded(intake::HAND_OVERS);
     let (directory, asked) = bounded(intake::CHANGES);
     let (tell_sealed, sealed) = bounded(1);
     let (tell_found, found) = bounded(indexer::FOUND);
     let (tell_damaged, damaged) = bounded(indexer::DAMAGED);
-    let indexer = Indexer { data_dir: data_dir.clone(), sealed, damaged, found: tell_found };
+    let indexer =
+        Indexer { data_dir: data_dir.clone(), sealed, damaged, found: tell_found, status: status.clone() };
     let fsync = storage.fsync;
     let (scrubbing, ends) = bounded(0);
     let scrub = Scrub::new(&data_dir, &storage, status.clone(), ends, tell_damaged);
     let compactor = Compactor::new(data_dir.clone(), disk.clone(), &storage, status.clone());
     let committer = Committer {
-        segments: recovered.segments,
+        segments,
         sequence: recovered.sequence,
         paces: Paces::new(messages_per_second),
         storage,
@@ -381,7 +386,7 @@ fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
         let _ = tell.send(());
         status.wake();
     })?;
-    let mut version = 0;
+    let (mut version, mut line) = (0, Line::starting());
     while told.try_recv().is_err() {
         if let Some(failure) = running.failure() {
             return Err(failure);
@@ -389,6 +394,7 @@ fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
         let _ = lifeline.prove_alive(); // if it is gone, the lifeline's thread is the one to know
         // Not taken: the supervisor is slow, and the next one says more.
         let _ = lifeline.report(&running.report());
+        line.go_on(&running.status);
         select! {
             recv(told) -> _ => break,
             recv(running.ended) -> ended => return Err(running.why(ended.ok())),

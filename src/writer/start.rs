@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::arena;
+use super::files::{Amount, FILES_NAMED, FileState, Files};
 use super::judge;
 use super::remember;
 use super::repeats::Repeats;
 use super::reserve::Reserve;
 use super::sequence::Sequence;
-use super::status::{self, FileState};
 use crate::config::Storage;
 use crate::index::build::{self, BuildError};
 use crate::index::challenges::{self, ChallengeStore};
@@ -52,7 +52,7 @@ pub struct Recovered {
     /// Records of users and of rooms that are no longer in the files.
     pub gone: [u64; 2],
     /// The files, for reports.
-    pub files: Vec<FileState>,
+    pub files: Files,
     /// What is wrong with full ones, as far as they were read.
     pub damage: Vec<Problem>,
 }
@@ -104,9 +104,10 @@ fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Resu
     let mut repeats = Repeats::default();
     let (store, read) = build::open(data_dir, last, &mut |log, op, byte| repeats.add(log, op, byte))?;
     let (challenges, scan_of_challenges) = recover_challenges(data_dir, disk)?;
-    let mut files =
-        vec![state(USERS, read.users), state(ROOMS, read.rooms), state(CHALLENGES, scan_of_challenges)];
-    files.append(&mut message_files(data_dir, &segments, scan)?);
+    let mut files = message_files(data_dir, &segments, scan, deletions.upto)?;
+    let others = [state(USERS, read.users), state(ROOMS, read.rooms), state(CHALLENGES, scan_of_challenges)];
+    files.named.splice(..0, others);
+    files.indexed = files.indexed.max(store.last_file()?.map_or(0, |file| file.number));
     let gone = [read.users, read.rooms].map(|scan| scan.next - 1 - scan.in_file());
     let users = recover::mend(disk, data_dir.join(USERS), read.users)?;
     let rooms = recover::mend(disk, data_dir.join(ROOMS), read.rooms)?;
@@ -144,24 +145,37 @@ fn state(name: &str, scan: Scan) -> FileState {
     FileState { name: name.to_owned(), records: scan.in_file(), bytes: scan.end }
 }
 
-/// The newest files of messages and what they hold; the counts of full ones follow from where the
-/// next begins.
-fn message_files(data_dir: &Path, segments: &Segments, scan: Scan) -> Result<Vec<FileState>, JournalError> {
-    let mut states = Vec::new();
+/// The files of messages and what they hold; the counts of full ones follow from where the next begins.
+fn message_files(
+    data_dir: &Path,
+    segments: &Segments,
+    scan: Scan,
+    deleted_upto: u64,
+) -> Result<Files, JournalError> {
+    let mut files = Files::default();
     let (log, number, records) = segments.newest();
     let mut behind = scan.next - records;
     let listed = segment::list(data_dir)?;
+    files.indexed = listed.first().map_or(0, |first| first.number.saturating_sub(1));
+    files.named.push(FileState { name: name(log.path()), records, bytes: log.end() });
     let older = listed.iter().rev().filter(|segment| segment.number != number);
-    states.push(FileState { name: name(log.path()), records, bytes: log.end() });
-    for segment in older.take(status::FILES_NAMED - 1) {
+    for (at, segment) in older.enumerate() {
         let path = &segment.path;
-        let first = resume::first_message(path).ok().flatten().unwrap_or(behind);
         let bytes = fs::metadata(path).map_err(JournalError::io(path))?.len();
-        states.push(FileState { name: name(path), records: behind.saturating_sub(first), bytes });
+        if at + 1 >= FILES_NAMED {
+            files.older.bytes += bytes;
+            continue;
+        }
+        let first = resume::first_message(path).ok().flatten().unwrap_or(behind);
+        files.named.push(FileState { name: name(path), records: behind.saturating_sub(first), bytes });
         behind = first;
     }
-    states.reverse();
-    Ok(states)
+    files.named.reverse();
+    if listed.len() > FILES_NAMED {
+        let records = behind.saturating_sub(1).saturating_sub(deleted_upto);
+        files.older = Amount { records, ..files.older };
+    }
+    Ok(files)
 }
 
 fn name(path: &Path) -> String {

@@ -8,19 +8,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 
+use super::files::Files;
 use super::reserve;
 use super::tickets::{Counts, Tickets};
 use crate::challenge::Reason;
 use crate::journal::check::Problem;
 use crate::journal::deletions::Deletions;
-use crate::journal::segment::Segment;
 use crate::link::frame::{Position, Purpose};
-
-/// Message files named in a report, at most: the newest.
-pub const FILES_NAMED: usize = 16;
-
-/// Files beside them, which are named always.
-const LOGS: usize = 3;
+use crate::metrics::histogram::{CROWD, Histogram, SYNCING};
 
 /// Damaged files named in a report, at most.
 const DAMAGED_NAMED: usize = 100;
@@ -35,6 +30,10 @@ pub struct Status {
     pub messages: AtomicU64,
     /// Batches of them.
     pub batches: AtomicU64,
+    /// Messages in each.
+    pub batch_sizes: Histogram,
+    /// How long syncs of messages took.
+    pub syncs: Arc<Histogram>,
     /// Changes of users and rooms done since the start of the process.
     pub changes: AtomicU64,
     /// Operations taken in and not yet decided.
@@ -56,7 +55,7 @@ pub struct Status {
 struct State {
     /// What is wrong with each of the parts that write, if anything.
     disk: [Option<String>; 3],
-    files: Vec<FileState>,
+    files: Files,
     compaction: Compaction,
     /// The first fault of each damaged file.
     damage: Vec<Problem>,
@@ -117,17 +116,6 @@ impl Challenges {
     }
 }
 
-/// One log file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileState {
-    /// Its name in the data directory.
-    pub name: String,
-    /// Records in it.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
 /// The latest compaction of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compaction {
@@ -179,12 +167,11 @@ pub enum Part {
 }
 
 impl Status {
-    /// Everything in order, nothing done yet. The first [`LOGS`] of `files` are users, rooms and challenges,
-    /// the rest messages, oldest first.
+    /// Everything in order, nothing done yet.
     pub fn new(
         data_dir: &Path,
         position: Position,
-        files: Vec<FileState>,
+        files: Files,
         deletions: &Deletions,
         tickets: Arc<Mutex<Tickets>>,
     ) -> Status {
@@ -202,6 +189,8 @@ impl Status {
             rev: AtomicU64::new(position.rev),
             messages: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+            batch_sizes: Histogram::new(&CROWD),
+            syncs: Arc::new(Histogram::new(&SYNCING)),
             changes: AtomicU64::new(0),
             queue: AtomicU64::new(0),
             peers: AtomicU64::new(0),
@@ -262,16 +251,12 @@ impl Status {
 
     /// Notes the size of a file.
     pub fn set_file(&self, name: &str, records: u64, bytes: u64) {
-        let mut state = self.state.lock();
-        match state.files.iter_mut().rev().find(|file| file.name == name) {
-            Some(file) => (file.records, file.bytes) = (records, bytes),
-            None => {
-                state.files.push(FileState { name: name.to_owned(), records, bytes });
-                if state.files.len() > LOGS + FILES_NAMED {
-                    state.files.remove(LOGS);
-                }
-            }
-        }
+        self.state.lock().files.set(name, records, bytes);
+    }
+
+    /// Notes that all full files of messages up to this number are in the index.
+    pub fn set_indexed(&self, number: u64) {
+        self.state.lock().files.indexed = number;
     }
 
     /// Notes how the compaction of a log goes.
@@ -279,13 +264,9 @@ impl Status {
         self.state.lock().compaction = compaction;
     }
 
-    /// Names message files before a number no longer.
+    /// Message files before a number are there no longer.
     pub fn forget_messages_before(&self, first_file: u64) {
-        let mut place = 0;
-        self.state.lock().files.retain(|file| {
-            place += 1;
-            place <= LOGS || Segment::number_of(&file.name).is_some_and(|number| number >= first_file)
-        });
+        self.state.lock().files.forget_before(first_file);
     }
 
     /// Waits until something an operator watches has changed since `version`, or time has passed;
@@ -311,11 +292,6 @@ impl Status {
         // 0 of 0: the file system does not tell.
         let (free, total) = reserve::space(&self.data_dir).unwrap_or_default();
         let state = self.state.lock();
-        let files: Vec<Value> = state
-            .files
-            .iter()
-            .map(|file| json!({"name": file.name, "records": file.records, "bytes": file.bytes}))
-            .collect();
         let damage = |problem: &Problem| {
             let Problem { path, line, byte, what } = problem;
             let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -332,10 +308,42 @@ impl Status {
             "queue": read(&self.queue),
             "peers": read(&self.peers),
             "challenges": self.challenges.report(tickets),
-            "files": files,
+            "files": state.files.report(),
+            "logs": state.files.logs(),
+            "index_lag_files": state.files.lag(),
+            "batches": self.batch_sizes.report(),
+            "syncs": self.syncs.report(),
+            "damaged_files": state.damage.len(),
             "damage": state.damage.iter().map(damage).collect::<Vec<_>>(),
             "scrub": {"file": state.scrub.0, "byte": state.scrub.1},
             "compaction": state.compaction.report(),
         })
+    }
+}
+
+/// A line in each second for whoever follows the log.
+pub struct Line {
+    since: Instant,
+    messages: u64,
+}
+
+impl Line {
+    /// Nothing has happened yet.
+    pub fn starting() -> Line {
+        Line { since: Instant::now(), messages: 0 }
+    }
+
+    /// Says what happened since the last time, unless that is not a second ago.
+    pub fn go_on(&mut self, status: &Status) {
+        let now = Instant::now();
+        let ms = u64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
+        if ms < 1_000 {
+            return;
+        }
+        let processed = status.messages.load(Ordering::Relaxed);
+        let queued = status.queue.load(Ordering::Relaxed);
+        let rate = (processed - self.messages) * 1_000 / ms;
+        tracing::debug!(processed, queued, rate, "stats");
+        (self.since, self.messages) = (now, processed);
     }
 }

@@ -19,6 +19,7 @@ use crate::restart::{End, Verdict};
 use crate::slot::{Place, Role, Slot};
 use crate::spawn::{News, Process};
 use crate::status::{self, NO_REPORT, ProcessStatus, Status};
+use crate::usage::Looks;
 
 /// Time between two looks at a child that closed its lifeline and has not ended yet.
 const DYING_CHECK: Duration = Duration::from_millis(20);
@@ -210,6 +211,7 @@ impl Crew {
             restarts: 0,
             hangs: 0,
             rss_bytes: status::rss_bytes(std::process::id()),
+            usage: Looks::default().at(std::process::id(), now),
             connections: 0,
             ready: reason.is_empty(),
             report: &NO_REPORT,

@@ -44,6 +44,7 @@ mod slot;
 mod spawn;
 mod status;
 pub mod unix;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;

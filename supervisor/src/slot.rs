@@ -9,6 +9,7 @@ use crate::pulse::Health;
 use crate::restart::History;
 use crate::spawn::Process;
 use crate::status::{self, NO_REPORT, ProcessStatus};
+use crate::usage::Looks;
 
 /// What a child is for; the names are those of the start message and of the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(crate) struct Slot {
     pub(crate) restarts: u32,
     /// How many of them because it did not answer.
     pub(crate) hangs: u32,
+    pub(crate) looks: Looks,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,15 @@ impl Role {
 
 impl Slot {
     pub(crate) fn new(role: Role, id: u16) -> Slot {
-        Slot { role, id, place: Place::Empty, history: History::default(), restarts: 0, hangs: 0 }
+        Slot {
+            role,
+            id,
+            place: Place::Empty,
+            history: History::default(),
+            restarts: 0,
+            hangs: 0,
+            looks: Looks::default(),
+        }
     }
 
     pub(crate) fn process(&self) -> Option<&Process> {
@@ -92,6 +102,7 @@ impl Slot {
             restarts: self.restarts,
             hangs: self.hangs,
             rss_bytes: if pid == 0 { 0 } else { status::rss_bytes(pid) },
+            usage: self.looks.at(pid, now),
             connections: status::connections(self.report()),
             ready: self.is_well(now),
             report: self.report(),

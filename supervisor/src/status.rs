@@ -10,6 +10,8 @@ use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::usage::Usage;
+
 /// What a storage child's report says under `disk` while all is well.
 const DISK_OK: &str = "ok";
 
@@ -36,6 +38,8 @@ pub(crate) struct ProcessStatus<'a> {
     pub(crate) restarts: u32,
     pub(crate) hangs: u32,
     pub(crate) rss_bytes: u64,
+    /// None: it is not there.
+    pub(crate) usage: Option<Usage>,
     pub(crate) connections: u64,
     pub(crate) ready: bool,
     pub(crate) report: &'a Value,

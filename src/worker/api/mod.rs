@@ -13,6 +13,7 @@ mod envelope;
 mod fields;
 mod members;
 mod messages;
+mod metrics;
 mod new_challenge;
 mod new_rooms;
 mod openapi;
@@ -108,6 +109,8 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/v1/challenges/{challenge_id}/stream", get(ranking::stream))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
+        .route("/metrics", get(metrics::metrics))
+        .route("/actuator/prometheus", get(metrics::metrics))
         .route("/health", get(operator::health))
         .route("/ready", get(operator::ready))
         .fallback(|| async { ApiError::from(Refusal::new(Code::NotFound, "Not found")) })

@@ -39,7 +39,8 @@ type Answer = Result<Arc<Value>, String>;
 pub struct Supervisor(Mutex<Option<(Instant, Answer)>>);
 
 impl Supervisor {
-    async fn status(&self, config: &Config) -> Answer {
+    /// How the host is.
+    pub async fn status(&self, config: &Config) -> Answer {
         let mut last = self.0.lock().await;
         if let Some((at, answer)) = &*last
             && at.elapsed() < FRESH
