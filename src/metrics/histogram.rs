@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_value_is_in_the_first_bucket_that_holds_it() {
         let histogram = Histogram::new(&CROWD);
-        [0, 1, 2, 3, 5, 10_000, 10_001, 1_000_000].map(|value| histogram.note(value));
+        [0, 1, 2, 3, 5, 10_000, 10_001, 1_000_000].into_iter().for_each(|value| histogram.note(value));
         let report = histogram.report();
         assert_eq!(report["counts"], json!([2, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]));
         assert_eq!(report["sum"], json!(1_020_012.0));
