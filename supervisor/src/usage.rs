@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
@@ -74,12 +75,12 @@ fn max_fds(pid: u32) -> Option<u64> {
     Some(line.split_ascii_whitespace().next()?.parse().unwrap_or(u64::MAX))
 }
 
-/// When the machine was started, Unix time. Asked once: it is reckoned from a clock that is set at times, and
-/// a process has one start.
+/// When the machine was started, Unix time. Asked once: one of the two clocks is set at times, and a process
+/// has one start. `/proc/stat` has it too, and may be hidden from a service.
 static BOOTED: LazyLock<f64> = LazyLock::new(|| {
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let booted = stat.lines().find_map(|line| line.strip_prefix("btime "));
-    booted.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0.0)
+    let up = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(up).as_secs_f64()
 });
 
 fn ticks_per_second() -> f64 {
@@ -97,7 +98,6 @@ fn hundredths(seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
 
     #[test]
     fn this_process_is_seen_and_a_gone_one_is_not() {

@@ -18,6 +18,8 @@ pub struct Answer {
     pub head: String,
     /// Body, if it is JSON.
     pub body: Value,
+    /// Body as it came.
+    pub text: String,
 }
 
 impl Answer {
@@ -143,7 +145,8 @@ pub fn user(login: &Value) -> User {
     }
 }
 
-fn exchange(mut stream: TcpStream, request: &[u8]) -> Answer {
+/// Sends the bytes and reads until the other side closes.
+pub fn exchange(mut stream: TcpStream, request: &[u8]) -> Answer {
     // A server that has heard enough may close before it has read everything.
     let _ = stream.write_all(request);
     let mut bytes = Vec::new();
@@ -161,7 +164,8 @@ pub fn answer(bytes: &[u8]) -> Answer {
     } else {
         body.to_owned()
     };
-    Answer { status, head: head.to_owned(), body: serde_json::from_str(&whole).unwrap_or(Value::Null) }
+    let body = serde_json::from_str(&whole).unwrap_or(Value::Null);
+    Answer { status, head: head.to_owned(), body, text: whole }
 }
 
 fn dechunked(mut body: &str) -> String {
