@@ -66,6 +66,49 @@ fn presets_storms_and_kills_find_no_fault() {
     assert_eq!(restarts, 2);
 }
 
+/// Runs `minitalk` with those words, which must end with 0.
+fn done(words: &[&str]) -> Vec<u8> {
+    let output = minitalk().args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?} ended with {}:\n{said}", output.status);
+    output.stdout
+}
+
+/// The plan of `docs/load-scenarios.md`, with PINGs and a stay that a test can wait for.
+#[test]
+fn members_of_a_challenge_find_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, data) = (dir.path().join("members.csv"), dir.path().join("data"));
+    let (csv, data_dir) = (csv.to_str().unwrap(), data.to_str().unwrap());
+    done(&["bench", "members", "500", "--csv", csv]);
+    done(&["import", "--data-dir", data_dir, csv]);
+    let options = Options { tables: "[challenge]\ntest_login = true\n", ..Options::default() };
+    let server = Server::on(&options, &data);
+    let target = format!("127.0.0.1:{}", server.port);
+    let race = |flags: &str| -> Value {
+        let line = ["bench", "challenge", "--target", &target, "--csv", csv, "--create", "--json", "-"];
+        let calm = ["--fail-if", "errors>0.1%", "--fail-if", "dropped>0"];
+        let words: Vec<&str> = line.into_iter().chain(calm).chain(flags.split(' ')).collect();
+        let report: Value = serde_json::from_slice(&done(&words)).unwrap();
+        for fault in ["lost", "duplicated", "out_of_order", "foreign", "unanswered"] {
+            assert_eq!(report["correctness"][fault], 0, "{flags}: {report}");
+        }
+        assert_eq!(report["counts"]["pings"], report["counts"]["pongs"]);
+        report
+    };
+    let report = race("--ramp 100/s --duration 5s --ping-every 1s --drain 60s");
+    let counts = &report["counts"];
+    assert_eq!((&counts["connected"], &counts["quit"]), (&500.into(), &25.into()), "{counts}");
+    assert!(counts["pings"].as_u64().unwrap() >= 500 * 4, "{counts}");
+    let memory = |row: &Value| row["target"]["rss_bytes"].as_u64();
+    assert!(report["series"].as_array().unwrap().iter().filter_map(memory).any(|bytes| bytes > 0));
+
+    let moving = "--users 150 --duration 4s --ping-every 1s --record-every 500ms --drain 60s";
+    let report = race(moving);
+    let counts = &report["counts"];
+    assert!(counts["heard_updates"].as_u64().unwrap() > 150 * 149, "{counts}");
+}
+
 #[test]
 fn what_cannot_be_done_is_said_before_anything_is_touched() {
     for (line, told) in [

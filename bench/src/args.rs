@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use crate::fail_if::FailIf;
 use crate::mark;
+use crate::race::args::{ChallengeArgs, MembersArgs};
 use crate::scenario::Victim;
 
 /// Most bytes of content in one message; a frame must fit the shared read buffer with room to spare.
@@ -25,6 +26,9 @@ pub const CONNECT_RATE: f64 = 2000.0;
 
 /// The server where none is named.
 pub const TARGET: &str = "127.0.0.1:4000";
+
+/// Of what makes no report.
+static NO_OUTPUT: Output = Output { json: None, html: None, fail_if: Vec::new() };
 
 /// Longest wait for one address of several.
 const PATIENCE_AMONG_ADDRESSES: Duration = Duration::from_secs(2);
@@ -102,6 +106,10 @@ pub enum Scenario {
     },
     /// Make one report of those of several machines
     Merge(MergeArgs),
+    /// Members of a live challenge, from login to the end: what each was told of each other, and how fast
+    Challenge(ChallengeArgs),
+    /// Write a CSV file of members, for `minitalk import` and `minitalk bench challenge`
+    Members(MembersArgs),
 }
 
 /// The server.
@@ -244,7 +252,8 @@ impl Scenario {
             Scenario::Connect { common }
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => Some(&common.server),
-            Scenario::Merge(_) => None,
+            Scenario::Merge(_) | Scenario::Members(_) => None,
+            Scenario::Challenge(args) => Some(&args.server),
             Scenario::Custom { preset, .. } => Some(&preset.server),
             Scenario::Quick(preset)
             | Scenario::Medium(preset)
@@ -263,6 +272,8 @@ impl Scenario {
             | Scenario::Fanout { common, .. }
             | Scenario::Ingest { common, .. } => &common.output,
             Scenario::Merge(args) => &args.output,
+            Scenario::Challenge(args) => &args.output,
+            Scenario::Members(_) => &NO_OUTPUT,
             Scenario::Custom { preset, .. } => &preset.output,
             Scenario::Quick(preset)
             | Scenario::Medium(preset)
@@ -289,18 +300,22 @@ impl Scenario {
             Scenario::Fanout { .. } => "fanout",
             Scenario::Ingest { .. } => "ingest",
             Scenario::Merge(_) => "merge",
+            Scenario::Challenge(_) => "challenge",
+            Scenario::Members(_) => "members",
         }
     }
 }
 
-fn positive(text: &str) -> Result<u32, String> {
+/// A whole number that is not 0.
+pub(crate) fn positive(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a whole number from 1 to 4294967295".into()),
         Ok(number) => Ok(number),
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+/// 0 to 100, with or without the sign.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
     number.ok().filter(|percent| (0.0..=100.0).contains(percent)).ok_or_else(|| "expected 0 to 100".into())
 }
@@ -312,7 +327,8 @@ fn shard(text: &str) -> Result<(u32, u32), String> {
     if which > of { Err(format!("there is no machine {which} of {of}")) } else { Ok((which, of)) }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// How often a second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
         _ => Err("expected a number per second above 0, up to 1000000".into()),

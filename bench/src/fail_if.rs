@@ -2,6 +2,7 @@
 //!
 //! A condition names a figure of the report, compares it, and gives a number with its unit. A figure
 //! the run does not have (a percentile of nothing, a recovery time without a storm) cannot be judged.
+//! Every kind of report says by itself which figures it has ([`Figures`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use crate::report::Report;
 
 /// What may be named, for the message that tells a wrong name.
 const FIGURES: &str = "mean, p50, p90, p99, p99.9, p99.99, max (of deliveries; of others as ack.p99, connect.p99, \
-     history.p99, search.p99, recovery.p99), lost, duplicated, reordered, foreign, unanswered, errors, \
+     history.p99, search.p99, recovery.p99; of challenges as login.p99, join.p99, enter.p99, connect.p99, \
+     pong.p99, update.p99), lost, duplicated, reordered, foreign, unanswered, errors, \
      late, refused, unsent, failed, dropped, sent, acked, delivered, rss";
 
 /// A condition that must not hold.
@@ -32,14 +34,21 @@ enum Figure {
     Memory,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Of {
+/// Whose latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names that are typed")]
+pub enum Of {
     Delivery,
     Ack,
     Connect,
     History,
     Search,
     Recovery,
+    Login,
+    Join,
+    Enter,
+    Pong,
+    Update,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,8 +62,10 @@ enum Point {
     Max,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Count {
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names that are typed")]
+pub enum Count {
     Lost,
     Duplicated,
     Reordered,
@@ -79,6 +90,18 @@ enum Than {
     AtMost,
     Equal,
     Unequal,
+}
+
+/// A report, asked for its figures; `None`: its run has no such figure.
+pub trait Figures {
+    /// A distribution that is not empty.
+    fn latency(&self, of: Of) -> Option<Percentiles>;
+    /// A count.
+    fn count(&self, count: Count) -> Option<f64>;
+    /// The same in percent of what it is a part of.
+    fn percent(&self, count: Count) -> Option<f64>;
+    /// The most memory the server had, in bytes.
+    fn memory(&self) -> Option<f64>;
 }
 
 /// What became of a condition.
@@ -119,16 +142,12 @@ impl FailIf {
     }
 
     /// Looks the figure up in a report.
-    pub fn judge(&self, report: &Report) -> Judged {
+    pub fn judge(&self, report: &impl Figures) -> Judged {
         let found = match self.figure {
-            Figure::Latency(of, point) => latency(of, report).map(|all| at(point, &all)),
-            Figure::Count(count) => counted(count, report),
-            Figure::Share(count) => share(count, report),
-            Figure::Memory => report
-                .series
-                .iter()
-                .filter_map(|row| Some(row.target.as_ref()?.rss_bytes as f64))
-                .reduce(f64::max),
+            Figure::Latency(of, point) => report.latency(of).map(|all| at(point, &all)),
+            Figure::Count(count) => report.count(count),
+            Figure::Share(count) => report.percent(count),
+            Figure::Memory => report.memory(),
         };
         let broken = found.map(|found| match self.than {
             Than::More => found > self.bound,
@@ -150,6 +169,11 @@ fn figure(name: &str, in_percent: bool) -> Option<Figure> {
         Some(("history", point)) => (Of::History, point),
         Some(("search", point)) => (Of::Search, point),
         Some(("recovery", point)) => (Of::Recovery, point),
+        Some(("login", point)) => (Of::Login, point),
+        Some(("join", point)) => (Of::Join, point),
+        Some(("enter", point)) => (Of::Enter, point),
+        Some(("pong", point)) => (Of::Pong, point),
+        Some(("update", point)) => (Of::Update, point),
         _ => (Of::Delivery, name),
     };
     let point = match point {
@@ -205,18 +229,6 @@ fn factor(figure: Figure, unit: &str) -> Result<f64, String> {
     }
 }
 
-fn latency(of: Of, report: &Report) -> Option<Percentiles> {
-    let found = match of {
-        Of::Delivery => report.messages.as_ref()?.delivery_ms,
-        Of::Ack => report.messages.as_ref()?.ack_ms,
-        Of::Connect => report.connections.handshake_ms,
-        Of::History => report.actions.history.ms,
-        Of::Search => report.actions.search.ms,
-        Of::Recovery => report.connections.recovery_ms,
-    };
-    Some(found).filter(|found| found.count > 0)
-}
-
 fn at(point: Point, all: &Percentiles) -> f64 {
     match point {
         Point::Mean => all.mean,
@@ -229,34 +241,54 @@ fn at(point: Point, all: &Percentiles) -> f64 {
     }
 }
 
-fn counted(count: Count, report: &Report) -> Option<f64> {
-    let (found, errors, totals) = (&report.correctness, &report.totals.errors, &report.totals);
-    let of_messages = |number: u64| report.messages.as_ref().map(|_| number);
-    let number = match count {
-        Count::Lost => of_messages(found.lost),
-        Count::Duplicated => of_messages(found.duplicated),
-        Count::Reordered => of_messages(found.out_of_order),
-        Count::Foreign => of_messages(found.foreign),
-        Count::Unanswered => of_messages(found.unanswered),
-        Count::Errors => Some(errors.total() + found.unanswered),
-        Count::Late => of_messages(totals.late),
-        Count::Refused => of_messages(errors.refused),
-        Count::Unsent => of_messages(errors.unsent),
-        Count::Failed => Some(errors.failed),
-        Count::Dropped => Some(errors.dropped),
-        Count::Sent => of_messages(totals.sent),
-        Count::Acked => of_messages(totals.acked),
-        Count::Delivered => of_messages(totals.delivered),
-    };
-    number.map(|number| number as f64)
-}
-
-fn share(count: Count, report: &Report) -> Option<f64> {
-    if count == Count::Errors {
-        return Some(report.error_rate * 100.0);
+impl Figures for Report {
+    fn latency(&self, of: Of) -> Option<Percentiles> {
+        let found = match of {
+            Of::Delivery => self.messages.as_ref()?.delivery_ms,
+            Of::Ack => self.messages.as_ref()?.ack_ms,
+            Of::Connect => self.connections.handshake_ms,
+            Of::History => self.actions.history.ms,
+            Of::Search => self.actions.search.ms,
+            Of::Recovery => self.connections.recovery_ms,
+            Of::Login | Of::Join | Of::Enter | Of::Pong | Of::Update => return None,
+        };
+        Some(found).filter(|found| found.count > 0)
     }
-    let due = report.totals.sent + report.totals.errors.unsent;
-    counted(count, report).filter(|_| due > 0).map(|number| number / due as f64 * 100.0)
+
+    fn count(&self, count: Count) -> Option<f64> {
+        let (found, errors, totals) = (&self.correctness, &self.totals.errors, &self.totals);
+        let of_messages = |number: u64| self.messages.as_ref().map(|_| number);
+        let number = match count {
+            Count::Lost => of_messages(found.lost),
+            Count::Duplicated => of_messages(found.duplicated),
+            Count::Reordered => of_messages(found.out_of_order),
+            Count::Foreign => of_messages(found.foreign),
+            Count::Unanswered => of_messages(found.unanswered),
+            Count::Errors => Some(errors.total() + found.unanswered),
+            Count::Late => of_messages(totals.late),
+            Count::Refused => of_messages(errors.refused),
+            Count::Unsent => of_messages(errors.unsent),
+            Count::Failed => Some(errors.failed),
+            Count::Dropped => Some(errors.dropped),
+            Count::Sent => of_messages(totals.sent),
+            Count::Acked => of_messages(totals.acked),
+            Count::Delivered => of_messages(totals.delivered),
+        };
+        number.map(|number| number as f64)
+    }
+
+    fn percent(&self, count: Count) -> Option<f64> {
+        if count == Count::Errors {
+            return Some(self.error_rate * 100.0);
+        }
+        let due = self.totals.sent + self.totals.errors.unsent;
+        self.count(count).filter(|_| due > 0).map(|number| number / due as f64 * 100.0)
+    }
+
+    fn memory(&self) -> Option<f64> {
+        let memory = |row: &crate::series::Row| Some(row.target.as_ref()?.rss_bytes as f64);
+        self.series.iter().filter_map(memory).reduce(f64::max)
+    }
 }
 
 #[cfg(test)]

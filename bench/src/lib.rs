@@ -24,6 +24,7 @@
 //! | [`report`], `sum`, [`merge`], [`fail_if`], `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
 //! | `menu`, `screen`, `interrupt` | choosing on a terminal, the run on it, and ending it early |
 //! | `probe`, `duplex` | the connection test |
+//! | [`race`] | members of live challenges: everything of `bench challenge` and `bench members` |
 //! | [`page`], `charts`, `chart`, `escape` | the report as one HTML file: its text, which charts it has, how any chart is drawn |
 //!
 //! # What is measured how
@@ -69,6 +70,7 @@ mod preflight;
 pub mod presets;
 mod probe;
 mod procs;
+pub mod race;
 pub mod report;
 mod rest;
 mod returns;
@@ -101,7 +103,7 @@ pub use run::{Failure, measure};
 use screen::Screen;
 
 /// Exit code of a run that could not be made, or that lost connections under way.
-const EXIT_FAILURE: u8 = 2;
+pub(crate) const EXIT_FAILURE: u8 = 2;
 
 /// Does what was asked for, tells its outcome, and gives the exit code: 0 correct and no threshold
 /// broken, 1 not so, 2 could not be judged (bad usage, no server, broken connections).
@@ -135,6 +137,11 @@ pub fn ask() -> Option<ExitCode> {
 }
 
 fn carry_out(args: &BenchArgs) -> u8 {
+    match &args.scenario {
+        Scenario::Challenge(args) => return race::run(args),
+        Scenario::Members(args) => return race::make_members(args),
+        _ => {}
+    }
     let output = args.scenario.output();
     if let Scenario::Connect { common } = &args.scenario {
         match probe::test(common) {

@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::chart::{COLOURS, Shape, exact};
 use crate::charts::{self, Figure};
 use crate::escape::escape;
+use crate::fail_if::Judged;
 use crate::hdr::Percentiles;
 use crate::report::{Example, Report};
 
@@ -20,32 +21,40 @@ const DAY_S: u64 = 86_400;
 
 /// Writes the report's page.
 pub fn write(report: &Report, path: &Path) -> io::Result<()> {
+    save(&page(report), path)
+}
+
+/// Writes a page to a file.
+pub(crate) fn save(page: &str, path: &Path) -> io::Result<()> {
     let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
-    fs::write(path, page(report)).map_err(named)
+    fs::write(path, page).map_err(named)
 }
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
-    let title = escape(&format!("{} on {}", report.scenario, report.target));
-    let style = include_str!("page.css");
     let parts = [
         head(report),
         verdict(report),
         tiles(report),
         examples(report),
-        thresholds(report),
+        threshold_table(&report.thresholds),
         latencies(report),
         figures(report),
         disruptions(report),
         reasons(report),
         numbers(report),
     ];
+    document(&format!("{} on {}", report.scenario, report.target), &parts.concat())
+}
+
+/// A whole document around its content.
+pub(crate) fn document(title: &str, content: &str) -> String {
+    let (title, style) = (escape(title), include_str!("page.css"));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{title}: load test</title>\n<style>\n{style}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
-        parts.concat()
+         <title>{title}: load test</title>\n<style>\n{style}</style>\n</head>\n<body>\n{content}</body>\n</html>\n"
     )
 }
 
@@ -146,9 +155,9 @@ fn examples(report: &Report) -> String {
     section("Faults", &parts)
 }
 
-fn thresholds(report: &Report) -> String {
-    let rows: String = report
-        .thresholds
+/// What the run was to be failed for, if for anything.
+pub(crate) fn threshold_table(judged: &[Judged]) -> String {
+    let rows: String = judged
         .iter()
         .map(|judged| {
             let (class, state) = match judged.broken {
@@ -178,13 +187,18 @@ fn latencies(report: &Report) -> String {
     }
     kinds.push(("recovery", &report.connections.recovery_ms));
     kinds.extend([("history", &report.actions.history.ms), ("search", &report.actions.search.ms)]);
-    let row = |(name, found): (&str, &Percentiles)| {
-        let Percentiles { count, mean, p50, p90, p99, p99_9, p99_99, max } = *found;
-        let mut cells = vec![name.to_owned(), grouped(count)];
+    latency_table(&kinds)
+}
+
+/// Distributions that are not empty, by name.
+pub(crate) fn latency_table(kinds: &[(&str, &Percentiles)]) -> String {
+    let row = |(name, found): &(&str, &Percentiles)| {
+        let Percentiles { count, mean, p50, p90, p99, p99_9, p99_99, max } = **found;
+        let mut cells = vec![(*name).to_owned(), grouped(count)];
         cells.extend([mean, p50, p90, p99, p99_9, p99_99, max].map(two));
         cells
     };
-    let rows = kinds.into_iter().filter(|(_, found)| found.count > 0).map(row).collect();
+    let rows = kinds.iter().filter(|(_, found)| found.count > 0).map(row).collect();
     let head = ["ms", "#count", "#mean", "#p50", "#p90", "#p99", "#p99.9", "#p99.99", "#max"];
     section("Latencies", &table(&head, rows))
 }
@@ -194,7 +208,8 @@ fn figures(report: &Report) -> String {
     format!("<h2>Over time</h2>\n<div class=\"charts\">\n{drawn}</div>\n")
 }
 
-fn figure(figure: &Figure) -> String {
+/// A chart with its legend and note.
+pub(crate) fn figure(figure: &Figure) -> String {
     let chart = &figure.chart;
     let entry = |(place, line): (usize, &crate::chart::Line)| {
         let (class, path) = match line.shape {
@@ -267,7 +282,8 @@ fn numbers(report: &Report) -> String {
     format!("<h2>All figures</h2>\n<div class=\"pair\">\n{}</div>\n", parts.map(one).collect::<String>())
 }
 
-fn row(name: &str, value: impl Into<String>) -> Vec<String> {
+/// A row of two cells.
+pub(crate) fn row(name: &str, value: impl Into<String>) -> Vec<String> {
     vec![name.to_owned(), value.into()]
 }
 
@@ -387,12 +403,12 @@ fn tester(report: &Report) -> Vec<Vec<String>> {
 }
 
 /// A section, unless there is nothing in it.
-fn section(title: &str, content: &str) -> String {
+pub(crate) fn section(title: &str, content: &str) -> String {
     if content.is_empty() { String::new() } else { format!("<h2>{title}</h2>\n{content}") }
 }
 
 /// A table of texts; a column whose head begins with `#` holds numbers. Empty without rows.
-fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -412,11 +428,13 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     format!("<div class=\"wide\"><table>{head}<tbody>\n{body}</tbody></table></div>\n")
 }
 
-fn two(value: f64) -> String {
+/// With two digits behind the point.
+pub(crate) fn two(value: f64) -> String {
     format!("{value:.2}")
 }
 
-fn percent(share: f64) -> String {
+/// A share of 1.
+pub(crate) fn percent(share: f64) -> String {
     format!("{} %", exact(share * 100.0))
 }
 
@@ -424,7 +442,8 @@ fn seconds(value: f64) -> String {
     format!("{} s", exact(value))
 }
 
-fn mib(bytes: u64) -> String {
+/// A size in memory.
+pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / MIB)
 }
 
@@ -442,7 +461,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A moment in UTC, to the second. Howard Hinnant's `civil_from_days`, for days since 1970.
-fn date(unix_ms: u64) -> String {
+pub(crate) fn date(unix_ms: u64) -> String {
     let second = unix_ms / 1000;
     let days = second / DAY_S + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days / 146_097, days % 146_097);

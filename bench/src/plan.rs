@@ -90,7 +90,9 @@ impl Plan {
     /// Works out the run, or says why it makes no sense.
     pub fn new(args: &Scenario) -> Result<Plan, String> {
         let plan = match args {
-            Scenario::Merge(_) => return Err("this loads no server".into()),
+            Scenario::Merge(_) | Scenario::Challenge(_) | Scenario::Members(_) => {
+                return Err("this is no load of messages".into());
+            }
             Scenario::Connect { .. } | Scenario::Fanout { .. } | Scenario::Ingest { .. } => {
                 Plan::of_kind(args)?
             }

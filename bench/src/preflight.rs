@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,8 @@ const SURE_SHARE: f64 = 0.3;
 
 /// Looks at this machine and at the server.
 pub fn look(plan: &Plan) -> Result<Preflight, Failure> {
-    let file_limit = raise_file_limit(plan)?;
+    let polling = plan.polling().into_iter().filter(|polls| *polls).count() as u64; // two files each
+    let file_limit = raise_file_limit(u64::from(plan.users) + polling)?;
     let ports = source_ports();
     if !plan.target.ip().is_loopback() && u64::from(plan.users) > ports {
         return Err(Failure::Usage(format!(
@@ -44,7 +45,7 @@ pub fn look(plan: &Plan) -> Result<Preflight, Failure> {
             plan.users
         )));
     }
-    is_ready(plan).map_err(Failure::Setup)?;
+    is_ready(plan.target).map_err(Failure::Setup)?;
     if let Some(kill) = plan.kill {
         let seen = watch::ask(plan.target);
         disrupt::can_kill(plan.target, seen.as_ref(), kill.process).map_err(Failure::Usage)?;
@@ -69,16 +70,14 @@ pub fn look(plan: &Plan) -> Result<Preflight, Failure> {
     Ok(found)
 }
 
-/// Raises the soft limit of open files as far as this run needs; gives what it is then.
-fn raise_file_limit(plan: &Plan) -> Result<u64, Failure> {
-    let polling = plan.polling().into_iter().filter(|polls| *polls).count() as u64; // two files each
-    let need = u64::from(plan.users) + polling + SPARE_FILES;
+/// Raises the soft limit of open files as far as so many connections need; gives what it is then.
+pub(crate) fn raise_file_limit(connections: u64) -> Result<u64, Failure> {
+    let need = connections + SPARE_FILES;
     let system = |why: nix::Error| Failure::System(why.into());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(system)?;
     if need > hard {
-        let users = plan.users;
         return Err(Failure::Usage(format!(
-            "{users} connections need {need} open files, the limit here is {hard}: raise it with `ulimit -Hn`"
+            "{connections} connections need {need} open files, the limit here is {hard}: raise it with `ulimit -Hn`"
         )));
     }
     if need > soft {
@@ -89,7 +88,7 @@ fn raise_file_limit(plan: &Plan) -> Result<u64, Failure> {
 }
 
 /// How many ports the kernel gives to outgoing connections of one address.
-fn source_ports() -> u64 {
+pub(crate) fn source_ports() -> u64 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut numbers = text.split_ascii_whitespace().filter_map(|number| number.parse::<u64>().ok());
     match (numbers.next(), numbers.next()) {
@@ -99,15 +98,15 @@ fn source_ports() -> u64 {
 }
 
 /// Asks `/ready`, which not every server offers; one that answers anything is there.
-fn is_ready(plan: &Plan) -> Result<(), String> {
-    let answer = Client::with_patience(plan.target, PATIENCE)
+pub(crate) fn is_ready(target: SocketAddr) -> Result<(), String> {
+    let answer = Client::with_patience(target, PATIENCE)
         .get("/ready", None)
-        .map_err(|why| format!("no server answers at {}: {why}", plan.target))?;
+        .map_err(|why| format!("no server answers at {target}: {why}"))?;
     if answer.status != 503 {
         return Ok(());
     }
     let reason = String::from_utf8_lossy(&answer.body);
-    Err(format!("the server at {} is not ready: {}", plan.target, reason.trim()))
+    Err(format!("the server at {target} is not ready: {}", reason.trim()))
 }
 
 /// How many deliveries one thread reads and judges per second, each with a `recv` of its own, when

@@ -95,16 +95,21 @@ impl Socket {
         }
     }
 
-    /// Called when the socket became writable while dialling: asks for the upgrade once connected.
+    /// Called when the socket became writable while dialling: asks for the upgrade to Socket.IO once
+    /// connected.
     pub fn upgrade(&mut self, target: SocketAddr, token: &str) -> Result<(), String> {
+        self.upgrade_at(target, &format!("/socket.io/?EIO=4&transport=websocket&token={token}"))
+    }
+
+    /// The same for any path, with its query.
+    pub fn upgrade_at(&mut self, target: SocketAddr, path: &str) -> Result<(), String> {
         if !self.is_connected()? {
             return Ok(()); // a later event tells
         }
         self.phase = Phase::Upgrading;
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket&token={token} HTTP/1.1\r\nHost: {target}\r\n\
-             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {KEY}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
         );
         self.write(request.as_bytes());
         Ok(())

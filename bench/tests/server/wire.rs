@@ -11,6 +11,9 @@ pub const UPGRADE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocke
 
 pub struct Request {
     pub path: String,
+    /// What `Authorization: Bearer` says.
+    #[allow(dead_code, reason = "not every server that uses this asks for one")]
+    pub token: Option<String>,
     pub body: Value,
 }
 
@@ -22,7 +25,7 @@ pub fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         Some(text.trim_end().to_ascii_lowercase())
     };
     let path = line()?.split(' ').nth(1)?.to_owned();
-    let mut length = 0;
+    let (mut length, mut token) = (0, None);
     loop {
         let header = line()?;
         if header.is_empty() {
@@ -31,10 +34,11 @@ pub fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         if let Some(value) = header.strip_prefix("content-length: ") {
             length = value.parse().unwrap();
         }
+        token = token.or(header.strip_prefix("authorization: bearer ").map(str::to_owned));
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { path, body: serde_json::from_slice(&body).unwrap_or_default() })
+    Some(Request { path, token, body: serde_json::from_slice(&body).unwrap_or_default() })
 }
 
 pub fn respond(mut stream: &TcpStream, body: &Value, chunked: bool) {
