@@ -179,12 +179,13 @@ impl RaceReport {
         }
     }
 
-    /// 1 when something is wrong or a condition broken, 2 when nobody came or a condition could not be
-    /// judged, else 0.
+    /// 1 when something is wrong or a condition broken, 2 when nobody came, a condition could not be
+    /// judged or somebody ended it early, else 0.
     pub fn exit_code(&self) -> u8 {
         let broken = self.thresholds.iter().any(|judged| judged.broken == Some(true));
         let unjudged = self.thresholds.iter().any(|judged| judged.broken.is_none());
-        match (self.correct && !broken, self.counts.connected == 0 || unjudged) {
+        let in_part = self.counts.connected == 0 || self.ended_early_s.is_some() || unjudged;
+        match (self.correct && !broken, in_part) {
             (false, _) => 1,
             (true, true) => 2,
             (true, false) => 0,
