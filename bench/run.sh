@@ -2,6 +2,7 @@
 # Builds Minitalk, starts a server on a scratch folder and a free port, loads it, stops it and says
 # where the reports are:
 #   bench/run.sh [PRESET [FLAG…]]      such as: bench/run.sh medium --duration 20s
+#   bench/run.sh challenge [FLAG…]     an operator's plan, with MINITALK_MEMBERS members (default: 10000)
 # Ends with the load tester's exit code. MINITALK_REPORTS: folder for the reports (default: bench-reports).
 set -euo pipefail
 
@@ -33,9 +34,19 @@ trap clean_up EXIT
 trap : INT
 trap 'exit 143' TERM
 
+# Members come by import, which needs the server not to run.
+config=()
+if [ "$preset" = challenge ]; then
+  "$minitalk" bench members "${MINITALK_MEMBERS:-10000}" --csv "$scratch/members.csv"
+  "$minitalk" import --data-dir "$scratch/data" "$scratch/members.csv"
+  printf '[challenge]\ntest_login = true\n' >"$scratch/minitalk.toml"
+  config=(--config "$scratch/minitalk.toml")
+fi
+
 # In a session of its own, so that Ctrl-C reaches the load tester alone.
-setsid "$minitalk" serve --listen 127.0.0.1:0 --data-dir "$scratch/data" 2>"$scratch/server.log" &
+setsid "$minitalk" serve "${config[@]}" --listen 127.0.0.1:0 --data-dir "$scratch/data" 2>"$scratch/server.log" &
 server=$!
+[ "$preset" != challenge ] || set -- --csv "$scratch/members.csv" --create --pid "$server" "$@"
 address=
 while [ -z "$address" ]; do
   if ! kill -0 "$server" 2>/dev/null; then

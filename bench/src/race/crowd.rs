@@ -11,14 +11,14 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use super::calls::Admission;
-use super::heard::{self, Heard};
+use super::faults::Kind;
 use super::lines::{Agenda, News, Step};
-use super::sight::{Course, Kind};
+use super::sight::Course;
 use super::stages::{Plan, Stage};
 use super::tally::Tally;
 use crate::clock::{Clock, random};
 use crate::frame::Opcode;
-use crate::socket::{Framer, PAYLOAD_BYTES_MAX, Phase, Socket, Step as Frame};
+use crate::socket::{Framer, PAYLOAD_BYTES_MAX, Socket};
 use crate::wait::wait;
 
 /// The token of what wakes the thread when a call has ended.
@@ -45,42 +45,42 @@ const READ_BUFFER_BYTES: usize = 2 * PAYLOAD_BYTES_MAX;
 const CLOSED_NORMALLY: &str = "the server closed the connection: 1000";
 
 /// A member's connection.
-struct Seat {
-    socket: Socket,
-    admission: Admission,
+pub(super) struct Seat {
+    pub(super) socket: Socket,
+    pub(super) admission: Admission,
     /// Which of the member's connections it is.
-    stay: u32,
+    pub(super) stay: u32,
     /// When the ticket was there.
-    from_ns: u64,
+    pub(super) from_ns: u64,
     /// `CONNECTED` has come.
-    is_in: bool,
+    pub(super) is_in: bool,
     /// `ERROR` that came instead.
-    refusal: Option<String>,
+    pub(super) refusal: Option<String>,
     /// PINGs without an answer yet.
-    pinged: VecDeque<u64>,
+    pub(super) pinged: VecDeque<u64>,
     /// What was said before the end has been answered.
-    fenced: bool,
+    pub(super) fenced: bool,
 }
 
 /// A member.
 #[derive(Default)]
-struct Member {
-    seat: Option<Box<Seat>>,
+pub(super) struct Member {
+    pub(super) seat: Option<Box<Seat>>,
     /// Its challenge, and its place there.
-    course: usize,
-    place: usize,
+    pub(super) course: usize,
+    pub(super) place: usize,
     /// Connections so far.
     stays: u32,
     /// What came of its first try is known.
     settled: bool,
     /// It was in.
-    was_in: bool,
+    pub(super) was_in: bool,
     /// It gave up or reached the end: the server may close.
     through: bool,
     /// It gave up: the server has to close.
     gave_up: bool,
     /// Tries of the return that is under way.
-    tries: u32,
+    pub(super) tries: u32,
 }
 
 /// Everybody.
@@ -95,12 +95,12 @@ pub struct Crowd<'a> {
     pub(super) news_ns: u64,
     /// Members whose first try has come to something.
     pub(super) settled: usize,
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     poll: Poll,
-    framer: Framer,
+    pub(super) framer: Framer,
     /// Due when, whose, and of which of its connections.
-    pings: VecDeque<(u64, usize, u32)>,
-    records: VecDeque<(u64, usize, u32)>,
+    pub(super) pings: VecDeque<(u64, usize, u32)>,
+    pub(super) records: VecDeque<(u64, usize, u32)>,
     opening: VecDeque<(u64, usize, u32)>,
 }
 
@@ -233,7 +233,8 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    fn settle(&mut self, member: usize) {
+    /// What came of a member's first try is known.
+    pub(super) fn settle(&mut self, member: usize) {
         if !std::mem::replace(&mut self.members[member].settled, true) {
             self.settled += 1;
         }
@@ -272,118 +273,6 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    fn attend(&mut self, member: usize, writable: bool, buffer: &mut [u8]) -> Result<(), String> {
-        let Some(seat) = &mut self.members[member].seat else { return Ok(()) };
-        if seat.socket.phase == Phase::Dialling {
-            return seat.socket.upgrade_at(seat.admission.address, &seat.admission.path);
-        }
-        if writable {
-            seat.socket.flush();
-        }
-        while let Some(seat) = &mut self.members[member].seat
-            && let Some((filled, more)) = seat.socket.receive(buffer)?
-        {
-            let now = self.clock.now_ns();
-            let used = self.digest(member, &buffer[..filled], now)?;
-            if let Some(seat) = &mut self.members[member].seat {
-                seat.socket.keep(&buffer[used..filled]);
-            }
-            if !more {
-                break; // a short read has emptied the socket; the next byte makes a new event
-            }
-        }
-        Ok(())
-    }
-
-    /// Acts on every whole frame in `bytes`; tells how many bytes those took.
-    fn digest(&mut self, member: usize, bytes: &[u8], now: u64) -> Result<usize, String> {
-        let mut at = 0;
-        loop {
-            let Some(seat) = &mut self.members[member].seat else { return Ok(bytes.len()) };
-            at += match seat.socket.step(&bytes[at..])? {
-                Frame::NotYet => return Ok(at),
-                Frame::Skip(used) => used,
-                Frame::Ping(used, payload) => {
-                    seat.socket.write(self.framer.frame(Opcode::Pong, payload));
-                    used
-                }
-                Frame::Pong(used) => {
-                    seat.fenced = true;
-                    used
-                }
-                Frame::Text(used, text) => {
-                    match heard::read(&text) {
-                        Ok(message) => self.hear(member, &message, now),
-                        Err(why) => self.tally.error(why),
-                    }
-                    used
-                }
-            };
-        }
-    }
-
-    fn hear(&mut self, member: usize, message: &Heard, now: u64) {
-        let one = &mut self.members[member];
-        let (course, place) = (&mut self.courses[one.course], one.place);
-        let Some(seat) = &mut one.seat else { return };
-        let counts = &mut self.tally.counts;
-        match (message.kind.as_ref(), message.user_id, message.distance) {
-            ("ERROR", ..) => {
-                let code = message.error_code.clone().unwrap_or_default();
-                if seat.is_in {
-                    self.tally.error(format!("ERROR {code}"));
-                } else {
-                    seat.refusal = Some(code);
-                }
-            }
-            ("CONNECTED", ..) if !seat.is_in => self.welcome(member, message, now),
-            _ if !seat.is_in => self.tally.error(format!("{} before CONNECTED", message.kind)),
-            ("PONG", ..) => match seat.pinged.pop_front() {
-                Some(from_ns) => {
-                    counts.pongs += 1;
-                    self.tally.pong.note(from_ns, now);
-                }
-                None => course.note(Kind::Duplicated, place, "a PONG without PING"),
-            },
-            ("USER_ENTERED", Some(user), Some(distance)) => {
-                (counts.heard_entered, self.news_ns) = (counts.heard_entered + 1, now);
-                course.hears_entered(place, user, distance);
-            }
-            ("USER_LEFT", Some(user), _) if message.reason.is_some() => {
-                (counts.heard_left, self.news_ns) = (counts.heard_left + 1, now);
-                course.hears_left(place, user);
-            }
-            ("PARTICIPANT_UPDATE", Some(user), Some(distance)) => {
-                (counts.heard_updates, self.news_ns) = (counts.heard_updates + 1, now);
-                let at_ms = message.timestamp.unwrap_or(i64::MIN);
-                if let Some(due_ms) = course.hears_update(place, user, distance, at_ms) {
-                    let since_ms = i64::try_from(self.clock.unix_ms(now)).unwrap_or(i64::MAX) - due_ms;
-                    let since_ns = u64::try_from(since_ms).unwrap_or(0) * 1_000_000;
-                    self.tally.update.note(now.saturating_sub(since_ns), now);
-                }
-            }
-            (kind, ..) => self.tally.error(format!("{kind} that was not expected, or not whole")),
-        }
-    }
-
-    /// `CONNECTED` has come.
-    fn welcome(&mut self, member: usize, message: &Heard, now: u64) {
-        let one = &mut self.members[member];
-        let Some(seat) = &mut one.seat else { return };
-        seat.is_in = true;
-        self.tally.connect.note(seat.from_ns, now);
-        self.tally.connections += 1;
-        *if one.was_in { &mut self.tally.counts.reentered } else { &mut self.tally.counts.connected } += 1;
-        (one.was_in, one.tries) = (true, 0);
-        let base_ms = i64::try_from(self.clock.unix_ms(now)).unwrap_or(i64::MAX);
-        self.courses[one.course].connected(one.place, &message.participants, now, base_ms);
-        self.pings.push_back((now + self.plan.ping_ns, member, seat.stay));
-        if let Some(every_ns) = self.plan.record_ns {
-            self.records.push_back((now + every_ns, member, seat.stay));
-        }
-        self.settle(member);
-    }
-
     /// Says what is due, and gives up handshakes that take too long; tells when to look again.
     fn act(&mut self, now: u64) -> u64 {
         while let Some((_, member, stay)) = due(&mut self.opening, now) {
@@ -394,11 +283,11 @@ impl<'a> Crowd<'a> {
         while self.stage < Stage::Fence
             && let Some((at, member, stay)) = due(&mut self.pings, now)
         {
-            if self.seat(member, stay).is_some() && self.say(member, r#"{"type":"PING"}"#) {
-                self.tally.counts.pings += 1;
-                self.seat(member, stay).into_iter().for_each(|seat| seat.pinged.push_back(now));
-                self.pings.push_back((at + self.plan.ping_ns, member, stay));
-            }
+            let Some(seat) = self.seat(member, stay) else { continue };
+            seat.pinged.push_back(now);
+            self.say(member, r#"{"type":"PING"}"#);
+            self.tally.counts.pings += 1;
+            self.pings.push_back((at + self.plan.ping_ns, member, stay));
         }
         while self.stage <= Stage::Stay
             && let Some((at, member, stay)) = due(&mut self.records, now)

@@ -7,16 +7,20 @@
 //! |---|---|
 //! | [`args`], [`roster`] | what was typed; members in a CSV file |
 //! | `calls`, `lines` | a member's calls; all members' calls, each at its time |
-//! | `heard`, `crowd` | what a WebSocket says; all WebSockets |
-//! | `sight` | who was told what about whom, and whether that was right |
+//! | `heard`, `crowd`, `listen` | what a WebSocket says; all WebSockets, and what becomes of what they hear |
+//! | `gait`, `cell`, `sight`, `faults` | how members move; who was told what about whom, and what was wrong with that |
 //! | `stages`, `tally` | how a run goes on; what is counted |
 //! | [`report`], `tell`, `page` | the outcome, as JSON, as text, as HTML |
 
 pub mod args;
 mod calls;
+mod cell;
 mod crowd;
+mod faults;
+mod gait;
 mod heard;
 mod lines;
+mod listen;
 mod page;
 pub mod report;
 pub mod roster;
@@ -35,10 +39,12 @@ use mio::{Poll, Waker};
 use self::args::{ChallengeArgs, MembersArgs};
 use self::calls::Challenge;
 use self::crowd::{CALLS, Crowd};
+use self::faults::Faults;
+use self::gait::Gait;
 use self::lines::{Agenda, Caller, LINES, Lines};
 use self::report::{Asked, Parts, RaceReport};
 use self::roster::{Entry, Roster};
-use self::sight::{Course, Faults, Gait};
+use self::sight::Course;
 use self::stages::{Audience, Director, Plan};
 use self::tell::Screen;
 use crate::args::target;

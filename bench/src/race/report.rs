@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::sight::Faults;
+use super::faults::Faults;
 use super::stages::Sample;
 use super::tally::{Counts, Row, Tally};
 use crate::clock::SECOND_NS;

@@ -13,180 +13,12 @@
 //!   the challenge, in which all sockets must hear them.
 //! - Of members whose connection broke only what they hear is judged, and that they are there in the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
+use super::cell::{Cell, Known, RECORDS_MAX};
+use super::faults::{Faults, Kind};
+use super::gait::Gait;
 use super::heard::Other;
-
-/// Bits of a cell that hold the number of the latest record.
-const RECORD_BITS: u16 = 13;
-const RECORD_MASK: u16 = (1 << RECORD_BITS) - 1;
-
-/// Set when that record was told by an update, and not with `USER_ENTERED`.
-const BY_UPDATE: u16 = 1 << RECORD_BITS;
-
-/// Records one member may send.
-pub const RECORDS_MAX: u16 = RECORD_MASK;
-
-/// Faults of each kind that are told in full.
-const EXAMPLES: usize = 10;
-
-/// How far a position may be from what was sent, in km: servers may keep rounded ones.
-const NEAR_KM: f64 = 1e-6;
-
-/// How everybody runs: a member's record `n` is `n` steps of time and of way from where it began.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gait {
-    /// From one record to the next.
-    pub every_ms: i64,
-    /// Way between them.
-    pub step_km: f64,
-    /// Length of the course: the record that reaches it is the last.
-    pub course_km: f64,
-}
-
-impl Gait {
-    /// Where record `number` is.
-    pub fn distance(&self, number: u16) -> f64 {
-        (self.step_km * f64::from(number)).min(self.course_km)
-    }
-
-    /// Whether record `number` reaches the end of the course.
-    pub fn finishes(&self, number: u16) -> bool {
-        self.step_km * f64::from(number) >= self.course_km
-    }
-
-    /// The first number up to `sent` whose record is at `distance`.
-    fn number_at(&self, distance: f64, sent: u16) -> Option<u16> {
-        let (mut low, mut high) = (0, sent);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.distance(middle) + NEAR_KM < distance {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        ((self.distance(low) - distance).abs() <= NEAR_KM).then_some(low)
-    }
-}
-
-/// The verdict.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Faults {
-    /// Owed to somebody who was there throughout, and never told.
-    pub lost: u64,
-    /// Told a second time.
-    pub duplicated: u64,
-    /// Told after something later: positions that go back, news of somebody who has left, two members'
-    /// coming or going in another order than others were told.
-    pub out_of_order: u64,
-    /// Told though it never was so.
-    pub foreign: u64,
-    /// PINGs without a PONG on a connection that is still there.
-    pub unanswered: u64,
-    /// The first ten of each kind.
-    pub examples: BTreeMap<String, Vec<Sighting>>,
-}
-
-/// One fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting {
-    /// Number of the user who met it.
-    pub who: u64,
-    /// Number of the user it is about.
-    pub about: u64,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// The kinds of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// [`Faults::lost`].
-    Lost,
-    /// [`Faults::duplicated`].
-    Duplicated,
-    /// [`Faults::out_of_order`].
-    OutOfOrder,
-    /// [`Faults::foreign`].
-    Foreign,
-    /// [`Faults::unanswered`].
-    Unanswered,
-}
-
-impl Faults {
-    /// Notes one.
-    pub fn note(&mut self, kind: Kind, who: u64, about: u64, what: impl Into<String>) {
-        let (count, name) = match kind {
-            Kind::Lost => (&mut self.lost, "lost"),
-            Kind::Duplicated => (&mut self.duplicated, "duplicated"),
-            Kind::OutOfOrder => (&mut self.out_of_order, "out_of_order"),
-            Kind::Foreign => (&mut self.foreign, "foreign"),
-            Kind::Unanswered => (&mut self.unanswered, "unanswered"),
-        };
-        *count += 1;
-        let examples = self.examples.entry(name.to_owned()).or_default();
-        if examples.len() < EXAMPLES {
-            examples.push(Sighting { who, about, what: what.into() });
-        }
-    }
-
-    /// Adds those of another challenge.
-    pub fn add(&mut self, other: Faults) {
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.out_of_order += other.out_of_order;
-        self.foreign += other.foreign;
-        self.unanswered += other.unanswered;
-        for (kind, examples) in other.examples {
-            let all = self.examples.entry(kind).or_default();
-            all.extend(examples);
-            all.truncate(EXAMPLES);
-        }
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.lost + self.duplicated + self.out_of_order + self.foreign + self.unanswered
-    }
-}
-
-/// What somebody knows of another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
-    Never = 0,
-    There = 1,
-    Left = 2,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Cell(u16);
-
-impl Cell {
-    fn known(self) -> Known {
-        match self.0 >> (RECORD_BITS + 1) {
-            0 => Known::Never,
-            1 => Known::There,
-            _ => Known::Left,
-        }
-    }
-
-    fn now(&mut self, known: Known) {
-        self.0 = self.0 & (BY_UPDATE | RECORD_MASK) | (known as u16) << (RECORD_BITS + 1);
-    }
-
-    fn record(self) -> u16 {
-        self.0 & RECORD_MASK
-    }
-
-    fn told(&mut self, record: u16, by_update: bool) {
-        let how = if by_update { BY_UPDATE } else { 0 };
-        self.0 = self.0 & !(BY_UPDATE | RECORD_MASK) | how | record;
-    }
-}
 
 /// How a member stands, as its own socket knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,13 +203,10 @@ impl Course {
     pub fn hears_update(&mut self, me: usize, user: u64, distance: f64, timestamp_ms: i64) -> Option<i64> {
         let (other, about) = self.other(me, user)?;
         let (mine, gait) = (self.members[me], self.gait);
-        let steps = timestamp_ms.checked_sub(about.base_ms).filter(|since| since % gait.every_ms == 0);
-        let number = steps.and_then(|since| u16::try_from(since / gait.every_ms).ok());
-        let number = number
-            .filter(|number| (1..=about.sent).contains(number))
-            .filter(|number| (gait.distance(*number) - distance).abs() <= NEAR_KM);
+        let since_ms = timestamp_ms.checked_sub(about.base_ms);
+        let number = since_ms.and_then(|since_ms| gait.number_of(distance, since_ms, about.sent));
         let (who, cell) = (mine.user, self.cell(me, other));
-        let (latest, known, by_update) = (cell.record(), cell.known(), cell.0 & BY_UPDATE != 0);
+        let (latest, known, by_update) = (cell.record(), cell.known(), cell.by_update());
         let (kind, what) = match number {
             None => (Kind::Foreign, "PARTICIPANT_UPDATE of a position that was never sent"),
             Some(number) if number < latest => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::race::faults::Sighting;
 
 const GAIT: Gait = Gait { every_ms: 1000, step_km: 0.25, course_km: 1.0 };
 

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 
+use super::faults::Faults;
 use super::report::RaceReport;
-use super::sight::Faults;
 use super::tally::{Counts, Row};
 use crate::args::Output;
 
