@@ -8,10 +8,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, StartError};
+use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, Reloaded, Settings, StartError};
+use serde::Deserialize;
 
 use super::{Fault, HostArgs, secret, show};
-use crate::config::{self, Environment, Flags};
+use crate::config::{self, Config, Environment, Flags};
 
 /// `serve`
 #[derive(Debug, Args)]
@@ -44,22 +45,43 @@ pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, F
     if config.auth.jwt_secret.is_empty() {
         config.auth.jwt_secret = secret::read_or_make(&config.data_dir)?;
     }
-    let settings = serde_json::to_value(&config)
-        .map_err(|error| StartError::System { what: "write the settings down", error: error.into() })?;
-    let outcome = minitalk_supervisor::run(Plan {
+    let plan = Plan {
         listeners,
         lock,
         workers: config.workers,
-        drain_timeout: config.drain_timeout,
-        hang_timeout: config.hang_timeout,
+        settings: settings(&config)?,
         program: Program::same(),
-        settings,
         notify: asked_by_systemd(environment),
+    };
+    let outcome = minitalk_supervisor::run(plan, &mut |running| {
+        reload(&flags, environment, running).map_err(|fault| fault.to_string())
     })?;
     Ok(match outcome {
         Outcome::Drained => 0,
         Outcome::Failed => 1,
     })
+}
+
+/// What the supervisor and the children work by.
+fn settings(config: &Config) -> Result<Settings, Fault> {
+    let for_children = serde_json::to_value(config).map_err(not_written)?;
+    let Config { drain_timeout, hang_timeout, ready_timeout, .. } = *config;
+    Ok(Settings { drain_timeout, hang_timeout, ready_timeout, for_children })
+}
+
+fn not_written(error: serde_json::Error) -> StartError {
+    StartError::System { what: "write the settings down", error: error.into() }
+}
+
+/// Reads the configuration again, from the same sources as at the start.
+fn reload(flags: &Flags, environment: Environment<'_>, running: &Settings) -> Result<Reloaded, Fault> {
+    let running = Config::deserialize(&running.for_children).map_err(not_written)?;
+    let mut read = config::load(flags, environment)?;
+    if read.auth.jwt_secret.is_empty() {
+        read.auth.jwt_secret = secret::read_or_make(&running.data_dir)?;
+    }
+    let config::Next { config, notes, concerns_storage } = config::next(&running, read);
+    Ok(Reloaded { settings: settings(&config)?, storage: concerns_storage, notes })
 }
 
 /// What systemd has put into the environment for this process (`sd_notify(3)`, `sd_watchdog_enabled(3)`).

@@ -3,6 +3,7 @@
 //! Flags beat environment, environment beats the file, the file beats the defaults below.
 //! The supervisor reads the configuration once; every other process is handed the result.
 
+mod changes;
 mod check;
 mod duration;
 mod load;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use changes::{Next, next};
 pub use load::{Environment, Flags, load, load_with_origins};
 pub use mistake::{BadConfig, Mistake};
 pub use network::Network;
@@ -95,6 +97,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Longest time a process may leave the supervisor's question whether it is alive without an answer.
     pub hang_timeout: Duration,
+    /// Longest time that a process which is to take over from another may need to get ready.
+    pub ready_timeout: Duration,
     /// Origins, beside the same one and loopback, whose pages may connect.
     pub allowed_origins: Vec<String>,
     /// Addresses and networks whose `X-Forwarded-For` is believed.
@@ -309,6 +313,7 @@ impl Default for Config {
             workers: 0,
             drain_timeout: Duration::from_secs(30),
             hang_timeout: Duration::from_secs(15),
+            ready_timeout: Duration::from_secs(60),
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             admins: Vec::new(),

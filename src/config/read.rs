@@ -68,6 +68,7 @@ fn top(s: &mut Section<'_, '_>, config: &mut Config) {
     s.number("workers", 0..=super::WORKERS_MAX, &mut config.workers);
     s.duration("drain_timeout", 100 * MS..=HOUR, &mut config.drain_timeout);
     s.duration("hang_timeout", 2 * SECOND..=HOUR, &mut config.hang_timeout);
+    s.duration("ready_timeout", SECOND..=HOUR, &mut config.ready_timeout);
     let origin = "an origin such as \"https://chat.example.org\"";
     s.list("allowed_origins", origin, check::origin, &mut config.allowed_origins);
     let proxy = "an address or a network such as \"10.0.0.0/8\"";

@@ -48,7 +48,7 @@ fn table(settings: &Map<String, Value>, name: &str, origins: &Origins, page: &mu
 }
 
 /// A value as the file has it; none: a table.
-fn text(key: &str, value: &Value) -> Option<String> {
+pub(super) fn text(key: &str, value: &Value) -> Option<String> {
     match value {
         Value::String(secret) if SECRETS.contains(&key) && !secret.is_empty() => {
             Some(toml_edit::Value::from(HIDDEN).to_string())

@@ -1,4 +1,5 @@
-//! The end of a worker's life: nobody new, everybody told to come back, everything answered.
+//! The end of a worker's life: nobody new, everybody told to come back, everything answered. If a successor
+//! has taken over, there is no hurry: clients are sent to it one by one.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,43 @@ const AT_LEAST: usize = 10;
 /// Share of the drain time over which a large crowd is spread.
 const SPREAD: f64 = 0.5;
 
-/// Waits until what clients asked is answered, closes them spread over the drain time, and returns
+/// Share of the drain time over which clients are told to go to a successor.
+const SPREAD_TO_SUCCESSOR: f64 = 0.8;
+
+/// A successor is at work: sends the clients to it one by one, evenly over most of the time `until` the end.
+/// Returns when nobody is left, or when those are to be ended who have said nothing all the time.
+pub async fn leave(app: &App, http: &Open, until: Instant) {
+    app.relay.leave();
+    let end = Instant::now() + until.duration_since(Instant::now()).mul_f64(SPREAD_TO_SUCCESSOR);
+    let mut due = 0.0;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || is_empty(app) && http.count() == 0 {
+            return;
+        }
+        // As many in this step as there will be steps for the others: a constant rate, also if clients
+        // go by themselves, or come over a connection that was accepted before.
+        due += f64::from(u32::try_from(app.core.lock().engine.table.len()).unwrap_or(u32::MAX))
+            * (STEP.as_secs_f64() / left.as_secs_f64()).min(1.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive number"
+        )]
+        let whole = due as usize;
+        if whole > 0 {
+            close(app, whole, "a successor has taken over");
+            due -= due.floor();
+            app.wake.notify_one();
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Waits until what clients asked is answered, closes them spread over the time that is left, and returns
 /// when nothing is left or the time is over.
-pub async fn drain(app: &App, http: &Open) {
-    let start = Instant::now();
-    let timeout = app.config.drain_timeout;
+pub async fn drain(app: &App, http: &Open, until: Instant) {
+    let timeout = until.saturating_duration_since(Instant::now());
     app.relay.leave();
     let per_step = {
         let mut core = app.core.lock();
@@ -36,8 +69,9 @@ pub async fn drain(app: &App, http: &Open) {
         let spread = (connections as f64 / steps).ceil() as usize;
         spread.max(AT_LEAST)
     };
-    while start.elapsed() < timeout {
-        if step(app, per_step) && http.count() == 0 {
+    while Instant::now() < until {
+        close(app, per_step, "server shutting down");
+        if is_empty(app) && http.count() == 0 {
             return;
         }
         app.wake.notify_one();
@@ -46,16 +80,21 @@ pub async fn drain(app: &App, http: &Open) {
     tracing::warn!("the drain time is over; leaving with clients connected");
 }
 
-/// Closes some of those who wait for no answer. True: nothing is left.
-fn step(app: &App, most: usize) -> bool {
+/// Nobody is connected, and nothing waits for an answer.
+fn is_empty(app: &App) -> bool {
+    let core = app.core.lock();
+    core.engine.table.is_empty() && core.uplink.unanswered() == 0
+}
+
+/// Closes some of those who wait for no answer.
+fn close(app: &App, most: usize, why: &str) {
     let mut core = app.core.lock();
     let mut closed = 0;
     for key in core.engine.table.keys() {
         let waits = core.engine.table.get(key).is_some_and(|conn| conn.state.unanswered > 0);
-        if !waits && closed < most && core.close(key, close_code::GOING_AWAY, "server shutting down") {
+        if !waits && closed < most && core.close(key, close_code::GOING_AWAY, why) {
             closed += 1;
             core.counters.drained += 1;
         }
     }
-    core.engine.table.is_empty() && core.uplink.unanswered() == 0
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -54,15 +56,18 @@ impl Drop for Counted {
     }
 }
 
-/// Accepts until `stop` turns true, then gives the socket back to the kernel. `open` counts the
+/// What ends a worker's life turns true here.
+#[derive(Clone)]
+pub struct Ends {
+    /// A successor accepts. Who is connected may still ask, and is to connect anew for the next request.
+    pub leave: watch::Receiver<bool>,
+    /// Nothing new is taken in any more.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Accepts until the end, then gives the socket back to the kernel. `open` counts the
 /// connections that are not (yet) in the table.
-pub async fn accept(
-    listener: TcpListener,
-    router: Router,
-    app: App,
-    open: Open,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn accept(listener: TcpListener, router: Router, app: App, open: Open, mut ends: Ends) {
     let router = TowerToHyperService::new(router);
     let limits = &app.config.limits;
     let mut http = http1::Builder::new();
@@ -73,7 +78,8 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopping(&mut stop) => return,
+            () = stopping(&mut ends.leave) => return,
+            () = stopping(&mut ends.stop) => return,
         };
         match accepted {
             Ok((stream, peer)) if open.count() < limits.connections_per_worker => {
@@ -91,7 +97,7 @@ pub async fn accept(
                     _ => [Some(open.one_more()), None],
                 };
                 let client = Client { stream, peer: Peer(peer.ip()), visitor, watch: Watch::new(patience) };
-                tokio::spawn(serve(client, http, router.clone(), counted, stop.clone()));
+                tokio::spawn(serve(client, http, router.clone(), counted, ends.clone()));
             }
             // Dropping the stream closes it: the client sees that it is not wanted now.
             Ok(_) => {
@@ -119,7 +125,7 @@ async fn serve(
     http: http1::Builder,
     router: TowerToHyperService<Router>,
     _counted: [Option<Counted>; 2],
-    mut stop: watch::Receiver<bool>,
+    Ends { leave, mut stop }: Ends,
 ) {
     // Without it a small answer may wait for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
@@ -129,11 +135,17 @@ async fn serve(
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(visitor.clone());
         request.extensions_mut().insert(peer);
-        let (answering, watch) = (answering.one_more(), watch.clone());
+        let (answering, watch, leave) = (answering.one_more(), watch.clone(), leave.clone());
         watch.begun();
         let answer = router.call(request);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if let Ok(answer) = &mut answer
+                && *leave.borrow()
+                && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             watch.answered();
             drop(answering);
             answer

@@ -51,7 +51,7 @@ use std::time::Instant;
 use minitalk_supervisor::RUN_DIR;
 use minitalk_supervisor::child::{Child, Command, Lifeline};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use self::core::{App, Core};
 use self::counters::Counters;
@@ -89,7 +89,7 @@ pub fn run(config: Config, mut child: Child) -> Result<(), WorkerError> {
         .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .build()?;
     let listeners = child.take_fds("listen");
-    let app = build(Arc::new(config), child.id())?;
+    let app = build(Arc::new(config), child.seat())?;
     let lifeline = child.into_lifeline();
     runtime.block_on(serve(app, listeners, lifeline))
 }
@@ -187,6 +187,7 @@ fn server_id(config: &Config) -> io::Result<String> {
 async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<(), WorkerError> {
     let passwords = password::Passwords::start(app.config.auth.argon2, app.brake.clone())?;
     let (stop, stopped) = watch::channel(false);
+    let (leave, left) = watch::channel(false);
     let router = api::router(api::Rest::new(app.clone(), passwords, stopped.clone()));
     let open = http::Open::default();
     let turns = tokio::spawn(turn::run(app.clone()));
@@ -199,19 +200,29 @@ async fn serve(app: App, listeners: Vec<OwnedFd>, lifeline: Lifeline) -> Result<
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let accept = http::accept(listener, router.clone(), app.clone(), open.clone(), stopped.clone());
+        let ends = http::Ends { leave: left.clone(), stop: stopped.clone() };
+        let accept = http::accept(listener, router.clone(), app.clone(), open.clone(), ends);
         tokio::spawn(accept);
     }
     tokio::spawn(report::run(app.clone(), open.clone(), lifeline.clone()));
     lifeline.ready()?;
+    let mut commands = hear(lifeline);
     tokio::select! {
         ended = turns => match ended {
             Ok(result) => result?,
             Err(error) => return Err(io::Error::other(error).into()),
         },
-        () = told_to_drain(lifeline) => {
+        end = commands.recv() => {
+            let until = Instant::now() + app.config.drain_timeout;
+            if end == Some(Command::Leave) {
+                let _ = leave.send(true);
+                tokio::select! {
+                    () = drain::leave(&app, &open, until) => {}
+                    _ = commands.recv() => {} // there is a hurry now
+                }
+            }
             let _ = stop.send(true);
-            drain::drain(&app, &open).await;
+            drain::drain(&app, &open, until).await;
         }
     }
     Ok(())
@@ -224,12 +235,20 @@ async fn welcomed(app: &App) {
     }
 }
 
-/// Waits for the supervisor's word. If the supervisor itself is gone, so is the worker.
-async fn told_to_drain(lifeline: Lifeline) {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || match lifeline.next_command() {
-        Ok(Some(Command::Drain)) => drop(tell.send(())),
-        Ok(None) | Err(_) => std::process::exit(1),
+/// The supervisor's words. If the supervisor itself is gone, so is the worker.
+fn hear(lifeline: Lifeline) -> mpsc::Receiver<Command> {
+    let (tell, told) = mpsc::channel(COMMANDS);
+    std::thread::spawn(move || {
+        loop {
+            match lifeline.next_command() {
+                // Full: it has been told already.
+                Ok(Some(command)) => drop(tell.try_send(command)),
+                Ok(None) | Err(_) => std::process::exit(1),
+            }
+        }
     });
-    let _ = told.await;
+    told
 }
+
+/// To leave, and to make haste.
+const COMMANDS: usize = 2;

@@ -382,7 +382,7 @@ fn watch(running: &Running, lifeline: Lifeline) -> Result<(), WriterError> {
     let hears = lifeline.clone();
     thread::Builder::new().name("lifeline".to_owned()).spawn(move || {
         // Told to drain, or the supervisor is gone: there is nobody left to write for.
-        let (Ok(Some(Command::Drain) | None) | Err(_)) = hears.next_command();
+        let (Ok(Some(Command::Drain | Command::Leave) | None) | Err(_)) = hears.next_command();
         let _ = tell.send(());
         status.wake();
     })?;

@@ -9,8 +9,12 @@
 //! | `{"never_ready": true}` | hangs while it comes up |
 //! | `{"exit_at_drain": N}` | exits with N when told to drain |
 //! | `{"deaf": true}` | does not drain |
+//! | `{"stays": true}` | does not leave when it has a successor |
 //! | `{"sleeps": true}` | does nothing more once it is ready |
 //! | `{"leaves": true}` | closes its lifeline once it is ready and lives on |
+//!
+//! SIGHUP takes the settings from the file `DATA_DIR/manners`, where `ready_ms` is the time to get ready, and
+//! replaces storage as well if something is said of it.
 //!
 //! Workers answer each TCP connection with their name. Everybody writes what happens to it into
 //! `DATA_DIR/events`.
@@ -26,7 +30,7 @@ use std::thread;
 use std::time::Duration;
 
 use minitalk_supervisor::child::{Child, Command, Lifeline};
-use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, run};
+use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, Reloaded, Settings, run};
 use serde_json::{Value, json};
 
 /// Time between two reports.
@@ -52,14 +56,19 @@ fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     let (data_dir, workers) = (PathBuf::from(data_dir), workers.parse()?);
     let listeners = Listeners::open(&[address.parse::<SocketAddr>()?], workers, &data_dir)?;
     let lock = Lock::take(&data_dir)?;
-    let outcome = run(Plan {
+    let (drain_ms, hang_ms) = (drain_ms.parse()?, hang_ms.parse()?);
+    let settings = |manners: &Value| Settings {
+        drain_timeout: Duration::from_millis(drain_ms),
+        hang_timeout: Duration::from_millis(hang_ms),
+        ready_timeout: Duration::from_millis(manners["ready_ms"].as_u64().unwrap_or(60_000)),
+        for_children: json!({"data_dir": data_dir, "manners": manners}),
+    };
+    let plan = Plan {
         listeners,
         lock,
         workers,
-        drain_timeout: Duration::from_millis(drain_ms.parse()?),
-        hang_timeout: Duration::from_millis(hang_ms.parse()?),
+        settings: settings(&serde_json::from_str(manners)?),
         program: Program::same(),
-        settings: json!({"data_dir": data_dir, "manners": serde_json::from_str::<Value>(manners)?}),
         notify: Notify {
             socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
             watchdog: std::env::var("WATCHDOG_USEC")
@@ -67,6 +76,12 @@ fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
                 .and_then(|usec| usec.parse().ok())
                 .map(Duration::from_micros),
         },
+    };
+    let outcome = run(plan, &mut |_| {
+        let text = fs::read_to_string(data_dir.join("manners")).map_err(|error| error.to_string())?;
+        let manners: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let storage = manners["storage"].is_object();
+        Ok(Reloaded { settings: settings(&manners), storage, notes: vec!["read the manners".to_owned()] })
     })?;
     Ok(if outcome == Outcome::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -103,9 +118,13 @@ fn child() -> Result<ExitCode, Box<dyn Error>> {
             thread::park();
         }
     }
-    while let Some(Command::Drain) = lifeline.next_command()? {
-        event(&data_dir, &format!("{name} drains"))?;
-        if manners["deaf"] != true {
+    while let Some(command) = lifeline.next_command()? {
+        let (what, stays) = match command {
+            Command::Drain => ("drains", &manners["deaf"]),
+            Command::Leave => ("leaves", &manners["stays"]),
+        };
+        event(&data_dir, &format!("{name} {what}"))?;
+        if stays != true {
             break;
         }
     }

@@ -83,6 +83,12 @@ impl Child {
         self.start.id
     }
 
+    /// Which of the living processes of its role it is: no two have the same. A worker and its successor
+    /// have the same [`Child::id`], which is this modulo the number of workers.
+    pub fn seat(&self) -> u16 {
+        self.start.seat
+    }
+
     /// The settings that the supervisor was started with.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, ChildError> {
         T::deserialize(&self.start.settings)
@@ -220,7 +226,7 @@ mod tests {
 
     fn start(settings: Value, fds: &[&str]) -> Start {
         let fds = fds.iter().map(|name| (*name).to_owned()).collect();
-        Start { role: "worker".to_owned(), id: 3, supervisor_pid: 1, settings, fds }
+        Start { role: "worker".to_owned(), id: 3, seat: 3, supervisor_pid: 1, settings, fds }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use crate::Plan;
 use serde_json::Map;
 
 use crate::host::{Outcome, complain, say};
@@ -16,10 +15,15 @@ use crate::message::Start;
 use crate::notify::{READY, STOPPING, Systemd};
 use crate::pulse::{self, Health};
 use crate::restart::{End, Verdict};
-use crate::slot::{Place, Role, Slot};
+use crate::slot::{Place, Post, Role, Slot};
 use crate::spawn::{News, Process};
-use crate::status::{self, NO_REPORT, ProcessStatus, Status};
+use crate::status::{self, LastChange, NO_REPORT, ProcessStatus, Status};
 use crate::usage::Looks;
+use crate::{Plan, Settings};
+
+pub(crate) mod change;
+
+use change::{Change, Wishes};
 
 /// Time between two looks at a child that closed its lifeline and has not ended yet.
 const DYING_CHECK: Duration = Duration::from_millis(20);
@@ -28,8 +32,13 @@ const DYING_CHECK: Duration = Duration::from_millis(20);
 pub(crate) struct Crew {
     plan: Plan,
     storage_socket: UnixListener,
-    /// The storage child's place first, then the workers' in order.
+    /// The storage child's place first, then the workers' in order, then those that are not for long.
     slots: Vec<Slot>,
+    /// Counts the changes; each process knows by which it was started.
+    generation: u32,
+    change: Option<Change>,
+    last_change: LastChange,
+    wishes: Wishes,
     phase: Phase,
     has_failed: bool,
     started: Instant,
@@ -61,17 +70,21 @@ impl Crew {
         slots.extend((0..plan.workers).map(|id| Slot::new(Role::Worker, id)));
         slots[0].place = Place::Due(now);
         let systemd = Systemd::new(plan.notify.clone(), now);
-        if plan.notify.watchdog.is_some_and(|watchdog| watchdog <= plan.hang_timeout) {
+        if plan.notify.watchdog.is_some_and(|watchdog| watchdog <= plan.settings.hang_timeout) {
             complain(format_args!(
                 "systemd's watchdog is no longer than hang_timeout ({:?}): it ends the whole service before a \
                  process that hangs is replaced",
-                plan.hang_timeout
+                plan.settings.hang_timeout
             ));
         }
         Crew {
             plan,
             storage_socket,
             slots,
+            generation: 0,
+            change: None,
+            last_change: LastChange::default(),
+            wishes: Wishes::default(),
             phase: Phase::Starting,
             has_failed: false,
             started: now,
@@ -97,7 +110,13 @@ impl Crew {
             Place::Taken(process) => process.next_look(now),
             Place::Empty => None,
         });
-        slots.chain(phase).chain(self.systemd.next_beat()).min()
+        let posts = self.slots.iter().filter_map(|slot| match slot.post {
+            // A killed one has its end to come, which is a signal.
+            Post::Leaving(deadline) if !slot.process().is_some_and(Process::is_killed) => Some(deadline),
+            _ => None,
+        });
+        let change = self.change.as_ref().and_then(Change::deadline);
+        slots.chain(posts).chain(phase).chain(change).chain(self.systemd.next_beat()).min()
     }
 
     /// Takes in what the child at `index` has said.
@@ -131,8 +150,11 @@ impl Crew {
             let slot = &mut self.slots[index];
             let name = slot.to_string();
             let served = slot.process().and_then(|process| process.served(now));
+            let was_dismissed = slot.process().is_some_and(|p| p.is_draining() || p.is_killed());
             slot.place = Place::Empty;
-            self.ended(index, &name, &end, served, now);
+            if !self.ended_in_change(index, &name, &end, was_dismissed, now) {
+                self.ended(index, &name, &end, served, now);
+            }
         }
     }
 
@@ -147,22 +169,17 @@ impl Crew {
             Phase::DrainingWorkers { deadline } if !self.slots[1..].iter().any(is_taken) => {
                 self.drain_storage(deadline);
             }
+            Phase::Serving => self.go_on(now),
             Phase::Starting
-            | Phase::Serving
             | Phase::DrainingWorkers { .. }
             | Phase::DrainingStorage { .. }
             | Phase::Killed => {}
         }
+        self.end_overdue(now);
+        self.slots.retain(|slot| slot.is_standing() || !matches!(slot.place, Place::Empty));
         self.tell_systemd(now);
         !matches!(self.phase, Phase::DrainingStorage { .. } | Phase::Killed)
             || self.slots.iter().any(is_taken)
-    }
-
-    /// SIGHUP.
-    pub(crate) fn reload(&self) {
-        self.systemd.tell_reloading();
-        say(format_args!("SIGHUP: this version does not reload; nothing changed"));
-        self.systemd.tell(READY);
     }
 
     /// A stop signal: the first drains, the second kills.
@@ -172,7 +189,8 @@ impl Crew {
                 say(format_args!("stopping"));
                 self.systemd.tell(STOPPING);
                 self.plan.listeners.close();
-                self.phase = Phase::DrainingWorkers { deadline: now + self.plan.drain_timeout };
+                self.abandon_change(now);
+                self.phase = Phase::DrainingWorkers { deadline: now + self.plan.settings.drain_timeout };
                 for slot in &mut self.slots[1..] {
                     drain(slot);
                 }
@@ -190,6 +208,11 @@ impl Crew {
             self.slots.iter().filter(|slot| is_taken(slot)).map(Slot::to_string).collect();
         complain(format_args!("{why}: killing {}", names.join(", ")));
         self.end_at_once();
+    }
+
+    /// The settings in use.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.plan.settings
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -214,6 +237,8 @@ impl Crew {
             usage: Looks::default().at(std::process::id(), now),
             connections: 0,
             ready: reason.is_empty(),
+            generation: self.generation,
+            leaving: false,
             report: &NO_REPORT,
             rates: Map::new(),
         };
@@ -222,6 +247,7 @@ impl Crew {
             reason,
             listen: self.plan.listeners.addresses(),
             data_dir: self.plan.lock.data_dir(),
+            change: &self.last_change,
             processes: std::iter::once(supervisor)
                 .chain(self.slots.iter().map(|slot| slot.status(now)))
                 .collect(),
@@ -232,7 +258,7 @@ impl Crew {
         if !matches!(self.phase, Phase::Starting | Phase::Serving) {
             return Some("stopping".to_owned());
         }
-        if let Some(slot) = self.slots.iter().find(|slot| !slot.is_well(now)) {
+        if let Some(slot) = self.standing().iter().find(|slot| !slot.is_well(now)) {
             let name = match slot.role {
                 Role::Storage => slot.role.name().to_owned(),
                 Role::Worker => format!("{} {}", slot.role.name(), slot.id),
@@ -268,11 +294,36 @@ impl Crew {
         let start = Start {
             role: slot.role.name().to_owned(),
             id: slot.id,
+            seat: self.free_seat(slot),
             supervisor_pid: std::process::id(),
-            settings: self.plan.settings.clone(),
+            settings: self.plan.settings.for_children.clone(),
             fds: names.into_iter().map(str::to_owned).collect(),
         };
-        Process::start(&self.plan.program, &start, &fds, self.plan.hang_timeout, now)
+        let hang_timeout = self.plan.settings.hang_timeout;
+        Process::start(&self.plan.program, &start, &fds, hang_timeout, self.generation, now)
+    }
+
+    /// A seat that no living process has; see [`Start::seat`].
+    fn free_seat(&self, slot: &Slot) -> u16 {
+        let taken = |seat: u16| {
+            let processes =
+                self.slots.iter().filter(|other| other.role == slot.role).filter_map(Slot::process);
+            processes.into_iter().any(|process| process.seat() == seat)
+        };
+        let places = match slot.role {
+            Role::Storage => 1,
+            Role::Worker => self.plan.workers.max(1),
+        };
+        // One comes, one serves, one leaves: there is a free one among the first four.
+        (0..u16::MAX / places)
+            .map(|round| slot.id + round * places)
+            .find(|seat| !taken(*seat))
+            .unwrap_or(slot.id)
+    }
+
+    /// The places that there are for as long as the host lives.
+    fn standing(&self) -> &[Slot] {
+        &self.slots[..=usize::from(self.plan.workers)]
     }
 
     fn bring_up_workers(&mut self, now: Instant) {
@@ -300,7 +351,7 @@ impl Crew {
 
     /// Asks the children whether they work, and kills those that have not answered for too long.
     fn watch(&mut self, now: Instant) {
-        let hang_timeout = self.plan.hang_timeout;
+        let hang_timeout = self.plan.settings.hang_timeout;
         // There is a deadline at least that often. Stopped, or without a processor, the supervisor could
         // hear nobody, and perhaps everybody else stood still too.
         let was_away = now.saturating_duration_since(self.looked) > 2 * pulse::doubt(hang_timeout);
@@ -329,7 +380,7 @@ impl Crew {
             slot.process().is_some_and(|process| process.served(now).is_some() && !slot.is_well(now))
         };
         let is_draining = !matches!(self.phase, Phase::Starting | Phase::Serving);
-        self.systemd.beat(is_draining || !self.slots.iter().any(is_silent), now);
+        self.systemd.beat(is_draining || !self.standing().iter().any(is_silent), now);
         let status = self.headline(now);
         self.systemd.tell_status(status);
     }
@@ -348,6 +399,7 @@ impl Crew {
 
     /// Judges the end of the child at `index`, which is gone from its place already.
     fn ended(&mut self, index: usize, name: &str, end: &End, served: Option<Duration>, now: Instant) {
+        let can_go_back = self.can_go_back();
         let slot = &mut self.slots[index];
         let is_draining = match self.phase {
             Phase::Killed => return,
@@ -370,6 +422,10 @@ impl Crew {
                 slot.restarts = slot.restarts.saturating_add(1);
                 slot.place = Place::Due(now + pause);
             }
+            Verdict::GiveUp(why) if can_go_back => {
+                slot.place = Place::Empty;
+                self.go_back(&format!("{name} {end}: it {why}"), now);
+            }
             Verdict::GiveUp(why) => {
                 complain(format_args!("{name} {end}: it {why}; stopping"));
                 slot.place = Place::Empty;
@@ -385,7 +441,7 @@ impl Crew {
     }
 
     fn out_of_time(&mut self) {
-        self.kill_all(&format!("not drained within {:?}", self.plan.drain_timeout));
+        self.kill_all(&format!("not drained within {:?}", self.plan.settings.drain_timeout));
     }
 
     fn end_at_once(&mut self) {

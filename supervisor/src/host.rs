@@ -16,7 +16,7 @@ use crate::control::{Control, Wants};
 use crate::crew::Crew;
 use crate::error::StartError;
 use crate::signals::{Signals, Wish};
-use crate::{CONTROL_SOCKET, NAME, Plan, STORAGE_SOCKET, run_dir, unix};
+use crate::{CONTROL_SOCKET, NAME, Plan, Reload, STORAGE_SOCKET, run_dir, unix};
 
 /// How a host's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub enum Outcome {
     Failed,
 }
 
-struct Host {
+struct Host<'a> {
+    reload: Reload<'a>,
     crew: Crew,
     control: Control,
     signals: Signals,
@@ -42,14 +43,14 @@ enum Source {
     Child(usize),
 }
 
-pub(crate) fn run(plan: Plan) -> Result<Outcome, StartError> {
+pub(crate) fn run(plan: Plan, reload: Reload<'_>) -> Result<Outcome, StartError> {
     let signals = Signals::block().map_err(|error| StartError::System { what: "receive signals", error })?;
     raise_open_files();
     let run_dir = run_dir(&plan.lock);
     let (control, storage_socket) = open_run_dir(&run_dir, plan.workers)
         .map_err(|error| StartError::DataDir { path: run_dir.clone(), error })?;
     let crew = Crew::new(plan, storage_socket, Instant::now());
-    let mut host = Host { crew, control, signals };
+    let mut host = Host { reload, crew, control, signals };
     if let Err(error) = host.live() {
         host.crew.kill_all(&format!("cannot go on ({error})"));
     }
@@ -61,7 +62,7 @@ pub(crate) fn run(plan: Plan) -> Result<Outcome, StartError> {
     Ok(outcome)
 }
 
-impl Host {
+impl Host<'_> {
     fn live(&mut self) -> io::Result<()> {
         while self.crew.advance(Instant::now()) {
             let sources = self.wait()?;
@@ -77,6 +78,10 @@ impl Host {
                 }
             }
             self.crew.reap(has_child_ended, now);
+            if self.crew.is_to_reload() {
+                let reloaded = (self.reload)(self.crew.settings());
+                self.crew.reload(reloaded);
+            }
             let crew = &self.crew;
             self.control.serve(&clients, now, |request| answer(crew, request, now));
             // Behind those who have waited: a newcomer may push out the oldest, and shifts the count.
@@ -130,7 +135,7 @@ impl Host {
         while let Some(wish) = self.signals.next()? {
             match wish {
                 Wish::Stop => self.crew.stop(now),
-                Wish::Reload => self.crew.reload(),
+                Wish::Reload => self.crew.ask_to_reload(),
                 Wish::ChildEnded => has_child_ended = true,
             }
         }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`host`] | the one loop, which waits for everything at once |
 //! | [`crew`], [`slot`] | the phases of a host's life: who is started, replaced, drained, killed when |
+//! | [`change`](crew::change) | how all children are replaced while the host serves |
 //! | [`restart`] | whether and when a dead child is started again; pure |
 //! | [`pulse`] | whether a living child still does its work; pure |
 //! | [`spawn`] | a child process, from its start to its end |
@@ -77,25 +78,51 @@ pub struct Plan {
     pub lock: Lock,
     /// Worker processes.
     pub workers: u16,
-    /// Longest time from a stop signal to the end; whoever is not gone by then is killed.
-    pub drain_timeout: Duration,
-    /// Longest time a child may leave the question whether it is alive without an answer; then it is
-    /// killed and replaced.
-    pub hang_timeout: Duration,
+    /// What a reload may change.
+    pub settings: Settings,
     /// What each child is started with.
     pub program: Program,
-    /// Handed to each child as they are, at most 128 KiB of JSON.
-    pub settings: Value,
     /// What systemd wants to be told.
     pub notify: Notify,
 }
 
+/// The part of a [`Plan`] that can be read anew while the host serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Longest time from a stop signal to the end, or from a successor to the end of a process; whoever
+    /// is not gone by then is killed.
+    pub drain_timeout: Duration,
+    /// Longest time a child may leave the question whether it is alive without an answer; then it is
+    /// killed and replaced.
+    pub hang_timeout: Duration,
+    /// Longest time that a process which is to take over may need to get ready; then the change is
+    /// taken back.
+    pub ready_timeout: Duration,
+    /// Handed to each child as they are, at most 128 KiB of JSON.
+    pub for_children: Value,
+}
+
+/// What a reload has found.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The settings from now on.
+    pub settings: Settings,
+    /// The storage child is to be replaced as well: something it uses is different.
+    pub storage: bool,
+    /// Lines for the operator: what is different.
+    pub notes: Vec<String>,
+}
+
+/// Reads the settings anew, given those in use. An error is one
+/// line for the operator; then nothing changes.
+pub type Reload<'a> = &'a mut dyn FnMut(&Settings) -> Result<Reloaded, String>;
+
 /// Runs a host until it is stopped or cannot go on. All its processes are gone when this returns.
 ///
-/// Errors only come before the first child is started. Call on the main thread of a process that has
+/// `reload` is called on SIGHUP. Errors only come before the first child is started. Call on the main thread of a process that has
 /// no other: signals are blocked for the whole process, and children die with the calling thread.
-pub fn run(plan: Plan) -> Result<Outcome, StartError> {
-    host::run(plan)
+pub fn run(plan: Plan, reload: Reload<'_>) -> Result<Outcome, StartError> {
+    host::run(plan, reload)
 }
 
 /// `data_dir/run`

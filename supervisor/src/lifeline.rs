@@ -8,7 +8,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, ControlMessage, MsgFlags};
 
 use crate::lines::Lines;
-use crate::message::{self, ASK, DRAIN, FromChild, REPORT_BYTES, START_BYTES, START_FDS, Start, ToChild};
+use crate::message::{
+    self, ASK, DRAIN, FromChild, LEAVE, REPORT_BYTES, START_BYTES, START_FDS, Start, ToChild,
+};
 
 /// Bytes taken from one child per turn, so that a talkative one cannot keep the others waiting.
 const READ_BYTES: usize = 64 << 10;
@@ -84,7 +86,16 @@ impl Lifeline {
 
     /// Tells the child to drain.
     pub(crate) fn drain(&self) -> io::Result<()> {
-        match self.send(DRAIN) {
+        self.dismiss(DRAIN)
+    }
+
+    /// Tells the child that it has a successor.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        self.dismiss(LEAVE)
+    }
+
+    fn dismiss(&self, command: &str) -> io::Result<()> {
+        match self.send(command) {
             Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()), // it is dying: as good as drained
             other => Ok(other?),
         }

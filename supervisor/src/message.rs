@@ -22,6 +22,9 @@ pub(crate) const START_FDS: usize = 253;
 pub(crate) struct Start {
     pub(crate) role: String,
     pub(crate) id: u16,
+    /// Which of the living processes of its role it is: two have the same `id` while one takes over from
+    /// the other, and none the same seat. Modulo the number of its role's places it is the `id`.
+    pub(crate) seat: u16,
     /// A child whose parent is another process was orphaned before it could ask to die with it.
     pub(crate) supervisor_pid: u32,
     pub(crate) settings: Value,
@@ -49,6 +52,9 @@ pub(crate) struct ToChild {
 
 /// [`ToChild::command`]: finish what was begun, then exit with 0.
 pub(crate) const DRAIN: &str = "drain";
+/// [`ToChild::command`]: a successor is there; take nothing new, let clients go little by little, then
+/// exit with 0.
+pub(crate) const LEAVE: &str = "leave";
 /// [`ToChild::command`]: say [`FromChild::Alive`].
 pub(crate) const ASK: &str = "ask";
 

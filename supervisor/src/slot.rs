@@ -23,12 +23,24 @@ pub(crate) struct Slot {
     pub(crate) role: Role,
     /// Which of its role, from 0.
     pub(crate) id: u16,
+    pub(crate) post: Post,
     pub(crate) place: Place,
     pub(crate) history: History,
     pub(crate) restarts: u32,
     /// How many of them because it did not answer.
     pub(crate) hangs: u32,
     pub(crate) looks: Looks,
+}
+
+/// For how long there is such a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Post {
+    /// As long as the host lives.
+    Standing,
+    /// Until its process serves and takes over the standing place of its role and id.
+    Coming,
+    /// Until its process, which has a successor, has gone; then it is killed.
+    Leaving(Instant),
 }
 
 #[derive(Debug)]
@@ -55,12 +67,27 @@ impl Slot {
         Slot {
             role,
             id,
+            post: Post::Standing,
             place: Place::Empty,
             history: History::default(),
             restarts: 0,
             hangs: 0,
             looks: Looks::default(),
         }
+    }
+
+    /// A place beside the standing one.
+    pub(crate) fn beside(standing: &Slot, post: Post, place: Place) -> Slot {
+        Slot { post, place, ..Slot::new(standing.role, standing.id) }
+    }
+
+    pub(crate) fn is_standing(&self) -> bool {
+        self.post == Post::Standing
+    }
+
+    /// Which change of the host the process here was started by; none: nobody is here.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.process().map(Process::generation)
     }
 
     pub(crate) fn process(&self) -> Option<&Process> {
@@ -105,6 +132,8 @@ impl Slot {
             usage: self.looks.at(pid, now),
             connections: status::connections(self.report()),
             ready: self.is_well(now),
+            generation: self.generation().unwrap_or(0),
+            leaving: matches!(self.post, Post::Leaving(_)),
             report: self.report(),
             rates: process.map(|process| process.rates().clone()).unwrap_or_default(),
         }

@@ -46,6 +46,10 @@ const LEAVE_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// Which change of the host it was started by.
+    generation: u32,
+    /// See [`Start::seat`].
+    seat: u16,
     lifeline: Option<Lifeline>,
     /// Since when a child that was not told to drain has had no lifeline.
     leaving_since: Option<Instant>,
@@ -78,6 +82,7 @@ impl Process {
         start: &Start,
         fds: &[BorrowedFd<'_>],
         hang_timeout: Duration,
+        generation: u32,
         now: Instant,
     ) -> io::Result<Process> {
         let (lifeline, stdin) = Lifeline::open(start, fds)?;
@@ -89,6 +94,8 @@ impl Process {
             .spawn()?;
         Ok(Process {
             child,
+            generation,
+            seat: start.seat,
             lifeline: Some(lifeline),
             leaving_since: None,
             is_draining: false,
@@ -105,6 +112,23 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn seat(&self) -> u16 {
+        self.seat
+    }
+
+    /// Told to drain or to leave.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.is_killed
     }
 
     /// Whether it has said that it serves, and nobody has killed it since.
@@ -202,8 +226,17 @@ impl Process {
     /// Tells it to drain; a child that cannot be told is killed. One that is leaving already is left
     /// to it.
     pub(crate) fn drain(&mut self) {
+        self.dismiss(Lifeline::drain);
+    }
+
+    /// Tells it that it has a successor; otherwise like [`Process::drain`].
+    pub(crate) fn leave(&mut self) {
+        self.dismiss(Lifeline::leave);
+    }
+
+    fn dismiss(&mut self, tell: impl FnOnce(&Lifeline) -> io::Result<()>) {
         let Some(lifeline) = &self.lifeline else { return };
-        match lifeline.drain() {
+        match tell(lifeline) {
             // Its work ends in any order; the drain time is its limit from here.
             Ok(()) => (self.is_draining, self.pulse) = (true, None),
             Err(_) => self.kill(),

@@ -25,7 +25,22 @@ pub(crate) struct Status<'a> {
     pub(crate) reason: String,
     pub(crate) listen: &'a [SocketAddr],
     pub(crate) data_dir: &'a Path,
+    /// The last change, or the one that goes on.
+    pub(crate) change: &'a LastChange,
     pub(crate) processes: Vec<ProcessStatus<'a>>,
+}
+
+/// A change of the host: a reload or an upgrade.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct LastChange {
+    /// How many changes there have been; 0: none.
+    pub(crate) number: u32,
+    /// `reload`, `upgrade`; empty: none.
+    pub(crate) kind: String,
+    /// `running`, `done` or `failed`.
+    pub(crate) state: String,
+    /// Why it failed.
+    pub(crate) reason: String,
 }
 
 /// One row: a process, or the place of one that is being replaced (`pid` 0).
@@ -42,6 +57,10 @@ pub(crate) struct ProcessStatus<'a> {
     pub(crate) usage: Option<Usage>,
     pub(crate) connections: u64,
     pub(crate) ready: bool,
+    /// Which change of the host it was started by; 0: the start.
+    pub(crate) generation: u32,
+    /// It has a successor and lets its clients go.
+    pub(crate) leaving: bool,
     pub(crate) report: &'a Value,
     pub(crate) rates: Map<String, Value>,
 }

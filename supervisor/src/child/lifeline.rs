@@ -11,13 +11,16 @@ use nix::sys::socket::{self, MsgFlags};
 use serde_json::Value;
 
 use crate::lines::Lines;
-use crate::message::{self, ASK, DRAIN, FromChild, REPORT_BYTES, ToChild};
+use crate::message::{self, ASK, DRAIN, FromChild, LEAVE, REPORT_BYTES, ToChild};
 
 /// What the supervisor wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Take nothing new, finish what was begun, exit with [`EXIT_DRAINED`](super::EXIT_DRAINED).
     Drain,
+    /// A successor is at work: take nothing new, let clients go little by little, exit with
+    /// [`EXIT_DRAINED`](super::EXIT_DRAINED). [`Command::Drain`] may still come: then there is a hurry.
+    Leave,
 }
 
 /// The line to the supervisor; clones share it.
@@ -85,6 +88,7 @@ impl Lifeline {
                 // A newer supervisor may know commands that this process does not: no reason to die.
                 match message.command.as_str() {
                     DRAIN => return Ok(Some(Command::Drain)),
+                    LEAVE => return Ok(Some(Command::Leave)),
                     ASK => self.0.is_asked.store(true, Ordering::Release),
                     _ => {}
                 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `start.rs` | what comes up, in which order, and what stops a start |
 //! | `restart.rs` | children that die |
+//! | `reload.rs` | how all are replaced while the host serves |
 //! | `stop.rs` | signals and the end |
 //! | `watchdog.rs` | children that hang, and what systemd hears |
 //! | `control.rs` | the control socket |
@@ -14,6 +15,7 @@
 
 mod control;
 mod harness;
+mod reload;
 mod restart;
 mod start;
 mod stop;

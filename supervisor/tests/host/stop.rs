@@ -97,15 +97,3 @@ fn storage_is_still_replaced_while_workers_drain() {
     assert_eq!(host.wait_for_end(), Some(1));
     assert_eq!(host.events().last().unwrap(), "storage drains");
 }
-
-#[test]
-fn a_hang_up_is_survived() {
-    let (_root, setup) = setup();
-    let mut host = setup.start_ready();
-    let children = host.child_pids();
-    host.signal(Signal::SIGHUP);
-    host.wait_for_line("SIGHUP");
-    assert_eq!(host.child_pids(), children);
-    host.signal(Signal::SIGTERM);
-    assert_eq!(host.wait_for_end(), Some(0));
-}
