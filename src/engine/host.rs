@@ -179,9 +179,14 @@ pub trait Host: Sized + Send + 'static {
         conn.unread = Vec::new();
         conn.fragments = None;
         conn.partial = None;
-        // Clients over polling act on a packet that closes before those that came with it, and a client
-        // that is told to leave must not take that for a lost connection.
-        let is_told = code == close_code::NOT_BELIEVED;
+        // Clients over polling act on a packet that closes before those that came with it. One that is told
+        // to leave must not take that for a lost connection, and one that is to come back would hear the
+        // others twice: kept by the client, and again when it says how far it has heard.
+        let is_told = match code {
+            close_code::NOT_BELIEVED => true,
+            close_code::GOING_AWAY | close_code::TRY_AGAIN_LATER => !conn.outbox.is_empty(),
+            _ => false,
+        };
         let mut frames = Vec::new();
         frame::close(code, reason, &mut frames);
         match &mut conn.transport {

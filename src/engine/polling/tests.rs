@@ -116,3 +116,24 @@ fn a_session_that_ends_forgets_the_rest_of_its_payload() {
     assert_eq!(host.events, 1);
     assert!(requests(&mut host, keys[0]).unwrap().payload.is_empty());
 }
+
+fn fetched(host: &mut Counting, key: Key) -> Result<Vec<u8>, HandshakeError> {
+    let secret = host.engine.table.get(key).map(|conn| conn.secret).unwrap_or_default();
+    let (request, mut answer) = oneshot::channel();
+    fetch(host, &Sid { owner: 0, key, secret }, 0, request)?;
+    Ok(answer.try_recv().unwrap())
+}
+
+#[test]
+fn a_client_that_is_to_come_back_is_not_told_so_beside_other_packets() {
+    let (mut host, keys) = host(2);
+    let _acted = keys.iter().map(|key| brought(&mut host, *key, b"40")).collect::<Vec<_>>();
+    host.close(keys[0], frame::close_code::GOING_AWAY, "");
+    let payload = fetched(&mut host, keys[0]).unwrap();
+    assert!(payload.starts_with(b"40{") && !payload.contains(&0x1e), "{}", String::from_utf8_lossy(&payload));
+    assert_eq!(fetched(&mut host, keys[0]), Err(HandshakeError::UnknownSession));
+
+    assert!(fetched(&mut host, keys[1]).unwrap().starts_with(b"40{"));
+    host.close(keys[1], frame::close_code::GOING_AWAY, "");
+    assert_eq!(fetched(&mut host, keys[1]), Ok(b"1".to_vec()));
+}
