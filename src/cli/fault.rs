@@ -50,6 +50,9 @@ pub enum Fault {
         /// What went wrong.
         error: io::Error,
     },
+    /// The server goes on as it was.
+    #[error("not upgraded, everything is as it was: {0}")]
+    NotUpgraded(String),
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -73,7 +76,7 @@ impl Fault {
     /// See the exit codes in [`crate::cli`]; a role has the supervisor's.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Fault::NotRunning { .. } | Fault::NoAnswer { .. } | Fault::Output(_) => 1,
+            Fault::NotRunning { .. } | Fault::NoAnswer { .. } | Fault::NotUpgraded(_) | Fault::Output(_) => 1,
             Fault::Usage(_)
             | Fault::Config(_)
             | Fault::Start(_)

@@ -17,6 +17,7 @@ mod secret;
 mod serve;
 mod status;
 mod storage_bench;
+mod upgrade;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -63,6 +64,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Show the processes of a running server
     Status(status::StatusArgs),
+    /// Have a running server go on as the version of this program that is installed now
+    Upgrade(DataArgs),
     /// Check a configuration file and name every mistake with its line
     CheckConfig(check_config::CheckConfigArgs),
     /// Read every record of a data directory and check it
@@ -178,6 +181,7 @@ pub fn run(
     let code = match command {
         Command::Serve(args) => serve::run(args, environment),
         Command::Status(args) => status::run(args, environment),
+        Command::Upgrade(args) => upgrade::run(args, environment),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Verify(args) => return Ok(verify::run(&args.data_dir(environment)?)),
         Command::Compact(args) => return Ok(compact::run(&args.data_dir(environment)?)),

@@ -5,11 +5,15 @@
 //! anything in it is read.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, Reloaded, Settings, StartError};
-use serde::Deserialize;
+use minitalk_supervisor::{
+    Executable, Inherited, Listeners, Lock, Next, Notify, Outcome, Plan, Program, Reloaded, Settings,
+    StartError, TAKE_OVER,
+};
 
 use super::{Fault, HostArgs, secret, show};
 use crate::config::{self, Config, Environment, Flags};
@@ -22,6 +26,12 @@ pub struct ServeArgs {
     /// Show the settings in effect and where each came from, secrets masked, and start nothing
     #[arg(long)]
     print_config: bool,
+    /// What the executable before hands over
+    #[arg(long, hide = true, value_name = "FD")]
+    take_over: Option<RawFd>,
+    /// Only say whether it could be taken over from what is on standard input
+    #[arg(long, hide = true)]
+    try_to_take_over: bool,
 }
 
 pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, Fault> {
@@ -29,6 +39,14 @@ pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, F
     if args.print_config {
         let (config, origins) = config::load_with_origins(&flags, environment)?;
         return show(&config::show(&config, &origins));
+    }
+    if args.try_to_take_over {
+        reload(&flags, environment, &minitalk_supervisor::tried().map_err(not_taken_over)?)?;
+        minitalk_supervisor::say_understood().map_err(Fault::Output)?;
+        return Ok(0);
+    }
+    if let Some(number) = args.take_over {
+        return take_over(number, flags, environment);
     }
     let given = Listeners::from_systemd()?;
     if let Some(given) = &given {
@@ -51,15 +69,55 @@ pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, F
         workers: config.workers,
         settings: settings(&config)?,
         program: Program::same(),
+        executable: executable(std::env::current_exe().unwrap_or_default()),
         notify: asked_by_systemd(environment),
     };
     let outcome = minitalk_supervisor::run(plan, &mut |running| {
         reload(&flags, environment, running).map_err(|fault| fault.to_string())
     })?;
-    Ok(match outcome {
+    Ok(exit_code(outcome))
+}
+
+/// Goes on with a host that another executable has served in this process until now.
+fn take_over(number: RawFd, mut flags: Flags, environment: Environment<'_>) -> Result<u8, Fault> {
+    let inherited = Inherited::take_up(number)?;
+    if environment("LISTEN_FDS").is_some() {
+        flags.listen = inherited.addresses().to_vec();
+    }
+    let mut reload =
+        |running: &Settings| reload(&flags, environment, running).map_err(|fault| fault.to_string());
+    let settings = if inherited.is_going_back() {
+        Ok(inherited.settings().clone())
+    } else {
+        reload(inherited.settings()).map(|reloaded| reloaded.settings)
+    };
+    let next = Next {
+        settings,
+        program: Program::same(),
+        executable: executable(inherited.path().to_owned()),
+        notify: asked_by_systemd(environment),
+    };
+    Ok(exit_code(inherited.resume(next, &mut reload)?))
+}
+
+/// What will take over from this process: the same command, from the same place.
+fn executable(path: PathBuf) -> Executable {
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == TAKE_OVER) {
+        arguments.truncate(at); // it was appended, with its number
+    }
+    Executable { path, arguments }
+}
+
+fn exit_code(outcome: Outcome) -> u8 {
+    match outcome {
         Outcome::Drained => 0,
         Outcome::Failed => 1,
-    })
+    }
+}
+
+fn not_taken_over(error: std::io::Error) -> StartError {
+    StartError::System { what: "read what is handed over", error }
 }
 
 /// What the supervisor and the children work by.
@@ -75,7 +133,7 @@ fn not_written(error: serde_json::Error) -> StartError {
 
 /// Reads the configuration again, from the same sources as at the start.
 fn reload(flags: &Flags, environment: Environment<'_>, running: &Settings) -> Result<Reloaded, Fault> {
-    let running = Config::deserialize(&running.for_children).map_err(not_written)?;
+    let running = config::of_other_version(&running.for_children).map_err(not_written)?;
     let mut read = config::load(flags, environment)?;
     if read.auth.jwt_secret.is_empty() {
         read.auth.jwt_secret = secret::read_or_make(&running.data_dir)?;

@@ -53,6 +53,28 @@ pub fn next(running: &Config, mut read: Config) -> Next {
     Next { config: read, notes, concerns_storage }
 }
 
+/// The settings of a running server, which may be of another version: what that does not know is as by
+/// default, what only that knows is left out.
+///
+/// # Errors
+/// They can't be understood even so.
+pub fn of_other_version(settings: &Value) -> serde_json::Result<Config> {
+    let mut merged = serde_json::to_value(Config::default())?;
+    merge(&mut merged, settings);
+    serde_json::from_value(merged)
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
 /// Port 0 asked for any port, and has one.
 fn is_same_listen(running: &Config, read: &Config) -> bool {
     let same = |(has, asked): (&std::net::SocketAddr, &std::net::SocketAddr)| {
@@ -121,6 +143,17 @@ mod tests {
             ]
         );
         assert!(!next.concerns_storage);
+    }
+
+    #[test]
+    fn settings_of_another_version_are_understood() {
+        let mut settings = serde_json::to_value(running()).unwrap();
+        settings["limits"].as_object_mut().unwrap().remove("content_chars");
+        settings["auth"]["unheard_of"] = 1.into();
+        settings["unheard_of"] = serde_json::json!({"a": 1});
+        assert_eq!(of_other_version(&settings).unwrap(), running());
+        settings["workers"] = "many".into();
+        of_other_version(&settings).unwrap_err();
     }
 
     #[test]

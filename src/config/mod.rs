@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use changes::{Next, next};
+pub use changes::{Next, next, of_other_version};
 pub use load::{Environment, Flags, load, load_with_origins};
 pub use mistake::{BadConfig, Mistake};
 pub use network::Network;

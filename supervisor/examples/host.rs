@@ -16,6 +16,9 @@
 //! SIGHUP takes the settings from the file `DATA_DIR/manners`, where `ready_ms` is the time to get ready, and
 //! replaces storage as well if something is said of it.
 //!
+//! SIGUSR2 does so too, with whatever executable is in its place by then; one that finds `"refuses": true` there
+//! says that it cannot take over.
+//!
 //! Workers answer each TCP connection with their name. Everybody writes what happens to it into
 //! `DATA_DIR/events`.
 
@@ -30,7 +33,10 @@ use std::thread;
 use std::time::Duration;
 
 use minitalk_supervisor::child::{Child, Command, Lifeline};
-use minitalk_supervisor::{Listeners, Lock, Notify, Outcome, Plan, Program, Reloaded, Settings, run};
+use minitalk_supervisor::{
+    Executable, Inherited, Listeners, Lock, Next, Notify, Outcome, Plan, Program, Reloaded, Settings,
+    TAKE_OVER, TRY, run, say_understood, tried,
+};
 use serde_json::{Value, json};
 
 /// Time between two reports.
@@ -50,12 +56,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
-    let [data_dir, address, workers, drain_ms, hang_ms, manners] = arguments else {
+    let [data_dir, address, workers, drain_ms, hang_ms, manners, more @ ..] = arguments else {
         return Err("six arguments, please".into());
     };
     let (data_dir, workers) = (PathBuf::from(data_dir), workers.parse()?);
-    let listeners = Listeners::open(&[address.parse::<SocketAddr>()?], workers, &data_dir)?;
-    let lock = Lock::take(&data_dir)?;
     let (drain_ms, hang_ms) = (drain_ms.parse()?, hang_ms.parse()?);
     let settings = |manners: &Value| Settings {
         drain_timeout: Duration::from_millis(drain_ms),
@@ -63,26 +67,50 @@ fn serve(arguments: &[String]) -> Result<ExitCode, Box<dyn Error>> {
         ready_timeout: Duration::from_millis(manners["ready_ms"].as_u64().unwrap_or(60_000)),
         for_children: json!({"data_dir": data_dir, "manners": manners}),
     };
-    let plan = Plan {
-        listeners,
-        lock,
-        workers,
-        settings: settings(&serde_json::from_str(manners)?),
-        program: Program::same(),
-        notify: Notify {
-            socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
-            watchdog: std::env::var("WATCHDOG_USEC")
-                .ok()
-                .and_then(|usec| usec.parse().ok())
-                .map(Duration::from_micros),
-        },
-    };
-    let outcome = run(plan, &mut |_| {
+    let mut reload = |_: &Settings| {
         let text = fs::read_to_string(data_dir.join("manners")).map_err(|error| error.to_string())?;
         let manners: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let storage = manners["storage"].is_object();
         Ok(Reloaded { settings: settings(&manners), storage, notes: vec!["read the manners".to_owned()] })
-    })?;
+    };
+    let executable = |path: PathBuf| Executable {
+        path,
+        arguments: std::env::args_os().skip(1).take(1 + arguments.len() - more.len()).collect(),
+    };
+    let notify = Notify {
+        socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| *name != OsString::new()),
+        watchdog: std::env::var("WATCHDOG_USEC")
+            .ok()
+            .and_then(|usec| usec.parse().ok())
+            .map(Duration::from_micros),
+    };
+    let program = Program::same();
+    let outcome = match more {
+        [word] if word == TRY => {
+            let manners = reload(&tried()?)?.settings.for_children;
+            if manners["manners"]["refuses"] == true {
+                return Err("it does not want to".into());
+            }
+            say_understood()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        [word, number] if word == TAKE_OVER => {
+            let inherited = Inherited::take_up(number.parse()?)?;
+            let settings = match inherited.is_going_back() {
+                true => Ok(inherited.settings().clone()),
+                false => reload(inherited.settings()).map(|reloaded| reloaded.settings),
+            };
+            let executable = executable(inherited.path().to_owned());
+            inherited.resume(Next { settings, program, executable, notify }, &mut reload)?
+        }
+        _ => {
+            let listeners = Listeners::open(&[address.parse::<SocketAddr>()?], workers, &data_dir)?;
+            let lock = Lock::take(&data_dir)?;
+            let settings = settings(&serde_json::from_str(manners)?);
+            let executable = executable(std::env::current_exe()?);
+            run(Plan { listeners, lock, workers, settings, program, executable, notify }, &mut reload)?
+        }
+    };
     Ok(if outcome == Outcome::Drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

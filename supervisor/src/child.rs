@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::cmsg_space;
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::lines::Lines;
 use crate::message::{COMMAND_BYTES, START_BYTES, START_FDS, Start};
+use crate::unix;
 
 mod lifeline;
 
@@ -178,18 +179,10 @@ fn receive(stream: &UnixStream, chunk: &mut [u8], fds: &mut Vec<OwnedFd>) -> Res
     };
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            fds.extend(received.into_iter().map(own));
+            fds.extend(received.into_iter().map(unix::own));
         }
     }
     Ok(message.bytes)
-}
-
-/// Takes charge of a descriptor that the kernel has just put into this process.
-#[allow(unsafe_code)]
-fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: `fd` comes from an SCM_RIGHTS message received by this process a moment ago; it is open
-    // and nothing else has heard of its number.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 impl fmt::Display for ChildError {

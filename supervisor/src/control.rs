@@ -50,8 +50,13 @@ impl Control {
     pub(crate) fn bind(run_dir: &Path, workers: u16) -> io::Result<Control> {
         let listener = unix::bind(run_dir, CONTROL_SOCKET)?;
         listener.set_nonblocking(true)?;
+        Ok(Control::new(listener, workers))
+    }
+
+    /// On a socket that listens and never waits.
+    pub(crate) fn new(listener: UnixListener, workers: u16) -> Control {
         let most_clients = OTHER_CLIENTS + CLIENTS_PER_WORKER * usize::from(workers);
-        Ok(Control { listener, clients: Vec::new(), most_clients })
+        Control { listener, clients: Vec::new(), most_clients }
     }
 
     pub(crate) fn listener(&self) -> BorrowedFd<'_> {
@@ -88,10 +93,15 @@ impl Control {
 
     /// Goes on with the clients that can go on, and lets go of those that are done, gone or late.
     /// `answer` makes the line for a request, without its newline.
-    pub(crate) fn serve(&mut self, can_go_on: &[usize], now: Instant, answer: impl Fn(&str) -> String) {
+    pub(crate) fn serve(
+        &mut self,
+        can_go_on: &[usize],
+        now: Instant,
+        mut answer: impl FnMut(&str) -> String,
+    ) {
         let mut index = 0;
         self.clients.retain_mut(|client| {
-            let stays = !can_go_on.contains(&index) || client.go_on(&answer).unwrap_or(false);
+            let stays = !can_go_on.contains(&index) || client.go_on(&mut answer).unwrap_or(false);
             index += 1;
             stays && client.deadline > now
         });
@@ -100,7 +110,7 @@ impl Control {
 
 impl Client {
     /// Whether it is to be kept.
-    fn go_on(&mut self, answer: &impl Fn(&str) -> String) -> io::Result<bool> {
+    fn go_on(&mut self, answer: &mut impl FnMut(&str) -> String) -> io::Result<bool> {
         if self.answer.is_none() {
             let mut bytes = [0; REQUEST_BYTES];
             match self.stream.read(&mut bytes) {
@@ -128,14 +138,27 @@ fn waits(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+/// The request for an upgrade.
+pub(crate) const UPGRADE: &str = "upgrade";
+
 /// Asks the supervisor of the host in `data_dir` for its status: one JSON object.
 ///
 /// Waits `patience` at most for each step. No host there: `NotFound` or `ConnectionRefused`.
 pub fn ask_status(data_dir: &Path, patience: Duration) -> io::Result<serde_json::Value> {
+    ask(data_dir, "status", patience)
+}
+
+/// Asks it to go on as the executable that is at its path now; what comes of it is in the status, under
+/// `change`. Otherwise like [`ask_status`].
+pub fn ask_to_upgrade(data_dir: &Path, patience: Duration) -> io::Result<()> {
+    ask(data_dir, UPGRADE, patience).map(drop)
+}
+
+fn ask(data_dir: &Path, request: &str, patience: Duration) -> io::Result<serde_json::Value> {
     let mut stream = unix::connect(&data_dir.join(RUN_DIR), CONTROL_SOCKET)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(b"status\n")?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)

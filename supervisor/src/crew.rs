@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Map;
 
+use crate::handover::Trial;
 use crate::host::{Outcome, complain, say};
 use crate::message::Start;
 use crate::notify::{READY, STOPPING, Systemd};
@@ -19,9 +20,10 @@ use crate::slot::{Place, Post, Role, Slot};
 use crate::spawn::{News, Process};
 use crate::status::{self, LastChange, NO_REPORT, ProcessStatus, Status};
 use crate::usage::Looks;
-use crate::{Plan, Settings};
+use crate::{Executable, Plan, Settings};
 
 pub(crate) mod change;
+pub(crate) mod upgrade;
 
 use change::{Change, Wishes};
 
@@ -39,6 +41,10 @@ pub(crate) struct Crew {
     change: Option<Change>,
     last_change: LastChange,
     wishes: Wishes,
+    /// The executable of an upgrade, being tried.
+    trial: Option<Trial>,
+    /// An upgrade is to be taken back, and why.
+    back_to: Option<String>,
     phase: Phase,
     has_failed: bool,
     started: Instant,
@@ -85,6 +91,8 @@ impl Crew {
             change: None,
             last_change: LastChange::default(),
             wishes: Wishes::default(),
+            trial: None,
+            back_to: None,
             phase: Phase::Starting,
             has_failed: false,
             started: now,
@@ -116,7 +124,9 @@ impl Crew {
             _ => None,
         });
         let change = self.change.as_ref().and_then(Change::deadline);
-        slots.chain(posts).chain(phase).chain(change).chain(self.systemd.next_beat()).min()
+        let change = change.into_iter().chain(self.trial.as_ref().map(|trial| trial.deadline));
+        let back = self.back_to.as_ref().map(|_| now);
+        slots.chain(posts).chain(phase).chain(back).chain(change).chain(self.systemd.next_beat()).min()
     }
 
     /// Takes in what the child at `index` has said.
@@ -208,6 +218,11 @@ impl Crew {
             self.slots.iter().filter(|slot| is_taken(slot)).map(Slot::to_string).collect();
         complain(format_args!("{why}: killing {}", names.join(", ")));
         self.end_at_once();
+    }
+
+    /// What takes this process's place at an upgrade.
+    pub(crate) fn executable(&self) -> &Executable {
+        &self.plan.executable
     }
 
     /// The settings in use.

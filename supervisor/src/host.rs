@@ -1,10 +1,12 @@
 //! The supervisor's one loop: waits for signals, children and control clients, and never for one only.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -12,9 +14,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::control::{Control, Wants};
+use crate::control::{Control, UPGRADE, Wants};
 use crate::crew::Crew;
+use crate::crew::upgrade::Leap;
 use crate::error::StartError;
+use crate::handover::{self, Document, Purpose};
+use crate::inherited::{Kept, Places};
 use crate::signals::{Signals, Wish};
 use crate::{CONTROL_SOCKET, NAME, Plan, Reload, STORAGE_SOCKET, run_dir, unix};
 
@@ -26,6 +31,9 @@ pub enum Outcome {
     /// It could not go on, or somebody had to be killed; a line on standard error says who and why.
     Failed,
 }
+
+/// What this process executes, whatever has become of its file.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 struct Host<'a> {
     reload: Reload<'a>,
@@ -50,7 +58,30 @@ pub(crate) fn run(plan: Plan, reload: Reload<'_>) -> Result<Outcome, StartError>
     let (control, storage_socket) = open_run_dir(&run_dir, plan.workers)
         .map_err(|error| StartError::DataDir { path: run_dir.clone(), error })?;
     let crew = Crew::new(plan, storage_socket, Instant::now());
-    let mut host = Host { reload, crew, control, signals };
+    Ok(live_out(Host { reload, crew, control, signals }, &run_dir))
+}
+
+/// Goes on where the executable before has left off; `fault` is why it cannot, and then it goes back.
+pub(crate) fn resume(
+    plan: Plan,
+    Places { storage, control, slots }: Places,
+    kept: Kept,
+    fault: Option<String>,
+    reload: Reload<'_>,
+) -> Result<Outcome, StartError> {
+    let signals = Signals::block().map_err(|error| StartError::System { what: "receive signals", error })?;
+    let now = Instant::now();
+    let run_dir = run_dir(&plan.lock);
+    let control = Control::new(control, plan.workers);
+    let mut crew = Crew::resume(plan, storage, slots, kept, now);
+    if let Some(fault) = fault {
+        crew.go_back(&fault, now);
+    }
+    crew.reap(true, now); // whoever ended while nobody looked
+    Ok(live_out(Host { reload, crew, control, signals }, &run_dir))
+}
+
+fn live_out(mut host: Host<'_>, run_dir: &Path) -> Outcome {
     if let Err(error) = host.live() {
         host.crew.kill_all(&format!("cannot go on ({error})"));
     }
@@ -59,7 +90,7 @@ pub(crate) fn run(plan: Plan, reload: Reload<'_>) -> Result<Outcome, StartError>
         let _ = fs::remove_file(run_dir.join(socket)); // the next start replaces what is left
     }
     host.crew.into_plan().lock.release();
-    Ok(outcome)
+    outcome
 }
 
 impl Host<'_> {
@@ -82,7 +113,12 @@ impl Host<'_> {
                 let reloaded = (self.reload)(self.crew.settings());
                 self.crew.reload(reloaded);
             }
-            let crew = &self.crew;
+            self.crew.try_upgrade(self.control.listener(), now);
+            if let Some(leap) = self.crew.leap(now) {
+                let refusal = self.execute(&leap, now);
+                self.crew.stayed(&leap, &refusal.to_string(), now);
+            }
+            let crew = &mut self.crew;
             self.control.serve(&clients, now, |request| answer(crew, request, now));
             // Behind those who have waited: a newcomer may push out the oldest, and shifts the count.
             if has_new_client {
@@ -90,6 +126,30 @@ impl Host<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Becomes another executable. Returns only if that is refused.
+    fn execute(&self, leap: &Leap, now: Instant) -> io::Error {
+        let crew = &self.crew;
+        let body = crew.body(self.control.listener(), now);
+        let mut fds = crew.fds();
+        fds.push(self.control.listener());
+        match (leap, crew.way_back()) {
+            (Leap::ToNew, _) => match File::open(OWN_EXECUTABLE) {
+                Ok(old) => {
+                    fds.push(old.as_fd());
+                    let document = Document::new(Purpose::Upgrade(old.as_raw_fd()), body);
+                    handover::execute(&crew.executable().path, crew.executable(), &document, &fds)
+                }
+                Err(error) => error,
+            },
+            (Leap::Back(failure), Some(old)) => {
+                let document = Document::new(Purpose::Back(failure.clone()), body);
+                let program = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
+                handover::execute(&program, crew.executable(), &document, &fds)
+            }
+            (Leap::Back(_), None) => io::ErrorKind::NotFound.into(),
+        }
     }
 
     /// Waits for the next thing to do; an empty answer: some deadline has come.
@@ -136,6 +196,7 @@ impl Host<'_> {
             match wish {
                 Wish::Stop => self.crew.stop(now),
                 Wish::Reload => self.crew.ask_to_reload(),
+                Wish::Upgrade => self.crew.ask_to_upgrade(),
                 Wish::ChildEnded => has_child_ended = true,
             }
         }
@@ -144,10 +205,16 @@ impl Host<'_> {
 }
 
 /// The answer line to a control client.
-fn answer(crew: &Crew, request: &str, now: Instant) -> String {
+fn answer(crew: &mut Crew, request: &str, now: Instant) -> String {
     let status = match request {
         "status" => serde_json::to_string(&crew.status(now)),
-        _ => serde_json::to_string(&serde_json::json!({"error": "unknown request; there is: status"})),
+        UPGRADE => {
+            crew.ask_to_upgrade();
+            serde_json::to_string(&serde_json::json!({"asked": true}))
+        }
+        _ => serde_json::to_string(
+            &serde_json::json!({"error": "unknown request; there are: status, upgrade"}),
+        ),
     };
     status.unwrap_or_else(|error| format!("{{\"error\":\"{}\"}}", error.to_string().escape_default()))
 }
@@ -170,7 +237,7 @@ fn write_line(level: &str, text: fmt::Arguments<'_>) {
 }
 
 /// The private directory with the two sockets in it.
-fn open_run_dir(run_dir: &Path, workers: u16) -> io::Result<(Control, std::os::unix::net::UnixListener)> {
+fn open_run_dir(run_dir: &Path, workers: u16) -> io::Result<(Control, UnixListener)> {
     DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
     Ok((Control::bind(run_dir, workers)?, unix::bind(run_dir, STORAGE_SOCKET)?))
 }

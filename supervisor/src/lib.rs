@@ -7,6 +7,7 @@
 //! | [`host`] | the one loop, which waits for everything at once |
 //! | [`crew`], [`slot`] | the phases of a host's life: who is started, replaced, drained, killed when |
 //! | [`change`](crew::change) | how all children are replaced while the host serves |
+//! | [`handover`], [`inherited`] | how another executable takes over in this process: going and coming |
 //! | [`restart`] | whether and when a dead child is started again; pure |
 //! | [`pulse`] | whether a living child still does its work; pure |
 //! | [`spawn`] | a child process, from its start to its end |
@@ -30,7 +31,9 @@ pub mod child;
 mod control;
 mod crew;
 mod error;
+mod handover;
 mod host;
+mod inherited;
 mod lifeline;
 mod lines;
 mod listeners;
@@ -50,11 +53,14 @@ mod usage;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use control::ask_status;
+pub use control::{ask_status, ask_to_upgrade};
 pub use error::StartError;
+pub use handover::{Executable, TAKE_OVER, TRY, say_understood, tried};
 pub use host::Outcome;
+pub use inherited::{Inherited, Next};
 pub use listeners::Listeners;
 pub use lock::Lock;
 pub use notify::Notify;
@@ -82,12 +88,14 @@ pub struct Plan {
     pub settings: Settings,
     /// What each child is started with.
     pub program: Program,
+    /// What takes this process's place at an upgrade.
+    pub executable: Executable,
     /// What systemd wants to be told.
     pub notify: Notify,
 }
 
 /// The part of a [`Plan`] that can be read anew while the host serves.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Longest time from a stop signal to the end, or from a successor to the end of a process; whoever
     /// is not gone by then is killed.
@@ -119,7 +127,8 @@ pub type Reload<'a> = &'a mut dyn FnMut(&Settings) -> Result<Reloaded, String>;
 
 /// Runs a host until it is stopped or cannot go on. All its processes are gone when this returns.
 ///
-/// `reload` is called on SIGHUP. Errors only come before the first child is started. Call on the main thread of a process that has
+/// `reload` is called on SIGHUP. On SIGUSR2 the process may go on as another executable, which calls
+/// [`Inherited::take_up`]. Errors only come before the first child is started. Call on the main thread of a process that has
 /// no other: signals are blocked for the whole process, and children die with the calling thread.
 pub fn run(plan: Plan, reload: Reload<'_>) -> Result<Outcome, StartError> {
     host::run(plan, reload)

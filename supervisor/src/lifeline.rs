@@ -57,6 +57,18 @@ impl Lifeline {
         Ok((Lifeline { stream: ours, lines: Lines::new(REPORT_BYTES) }, theirs.into()))
     }
 
+    /// The line of the executable before, with what it had read and not used.
+    pub(crate) fn handed_over(fd: OwnedFd, unread: &[u8]) -> Lifeline {
+        let mut lines = Lines::new(REPORT_BYTES);
+        lines.push(unread);
+        Lifeline { stream: UnixStream::from(fd), lines }
+    }
+
+    /// The beginning of a line that is not all here.
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.lines.rest()
+    }
+
     /// What the child has said since the last call, as far as one read goes.
     pub(crate) fn receive(&mut self) -> (Vec<FromChild>, Line) {
         let mut bytes = [0; READ_BYTES];

@@ -17,6 +17,11 @@ impl Lines {
         Lines { bytes: Vec::new(), limit }
     }
 
+    /// Bytes not handed out.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Takes in what was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

@@ -14,7 +14,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,6 +87,12 @@ impl Listeners {
         let copies = |_| given.iter().map(copy).collect::<io::Result<Vec<Socket>>>();
         let sockets: io::Result<_> = (0..workers).map(copies).collect();
         Ok(Listeners { addresses, sockets: sockets.map_err(unusable)? })
+    }
+
+    /// Those of the executable before.
+    pub(crate) fn handed_over(addresses: Vec<SocketAddr>, sockets: Vec<Vec<OwnedFd>>) -> Listeners {
+        let sockets = sockets.into_iter().map(|of_worker| of_worker.into_iter().map(Socket::from).collect());
+        Listeners { addresses, sockets: sockets.collect() }
     }
 
     /// The addresses listened on, with their real ports, in the order given.

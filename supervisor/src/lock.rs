@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -62,6 +62,13 @@ impl Lock {
             }
             thread::sleep(RETRY);
         }
+    }
+
+    /// The lock of the executable before: it is this process's already.
+    pub(crate) fn handed_over(fd: OwnedFd, data_dir: PathBuf) -> io::Result<Lock> {
+        let file =
+            Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        Ok(Lock { file: ManuallyDrop::new(file), data_dir })
     }
 
     /// The locked directory.

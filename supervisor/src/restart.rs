@@ -8,6 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::child::EXIT_CANNOT_LIVE;
 
 /// The pause doubles from here.
@@ -51,7 +53,7 @@ pub enum Why {
 }
 
 /// The deaths of one child and its predecessors in the same place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct History {
     has_served: bool,
     /// Deaths since the last calm.

@@ -13,6 +13,8 @@ pub(crate) enum Wish {
     Stop,
     /// SIGHUP.
     Reload,
+    /// SIGUSR2.
+    Upgrade,
     /// SIGCHLD; one may stand for several children.
     ChildEnded,
 }
@@ -23,7 +25,7 @@ impl Signals {
     /// Blocks the signals for this thread and all children. Call before anything is spawned.
     pub(crate) fn block() -> io::Result<Signals> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2, Signal::SIGCHLD] {
             set.add(signal);
         }
         set.thread_block()?;
@@ -37,6 +39,7 @@ impl Signals {
         Ok(match signal {
             Some(Signal::SIGTERM | Signal::SIGINT) => Some(Wish::Stop),
             Some(Signal::SIGHUP) => Some(Wish::Reload),
+            Some(Signal::SIGUSR2) => Some(Wish::Upgrade),
             _ => Some(Wish::ChildEnded),
         })
     }

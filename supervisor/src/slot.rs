@@ -1,13 +1,15 @@
 //! The place of one child in the host: whoever works there now, and the history of those before.
 
 use std::fmt;
-use std::time::Instant;
+use std::io;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::pulse::Health;
 use crate::restart::History;
-use crate::spawn::Process;
+use crate::spawn::{Process, ProcessParts};
 use crate::status::{self, NO_REPORT, ProcessStatus};
 use crate::usage::Looks;
 
@@ -137,6 +139,53 @@ impl Slot {
             report: self.report(),
             rates: process.map(|process| process.rates().clone()).unwrap_or_default(),
         }
+    }
+}
+
+/// A [`Slot`] in a form that outlives an executable. Times are how long from now something is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SlotParts {
+    is_storage: bool,
+    id: u16,
+    /// For those that leave, the time they have.
+    leaving: Option<Duration>,
+    history: History,
+    restarts: u32,
+    hangs: u32,
+    process: Option<ProcessParts>,
+}
+
+impl SlotParts {
+    pub(crate) fn of(slot: &Slot, now: Instant) -> SlotParts {
+        SlotParts {
+            is_storage: slot.role == Role::Storage,
+            id: slot.id,
+            leaving: match slot.post {
+                Post::Leaving(deadline) => Some(deadline.saturating_duration_since(now)),
+                Post::Standing | Post::Coming => None, // who comes is dismissed before
+            },
+            history: slot.history.clone(),
+            restarts: slot.restarts,
+            hangs: slot.hangs,
+            process: slot.process().map(|process| ProcessParts::of(process, now)),
+        }
+    }
+
+    /// Whoever was about to be started is started at once.
+    pub(crate) fn into_slot(self, hang_timeout: Duration, now: Instant) -> io::Result<Slot> {
+        Ok(Slot {
+            role: if self.is_storage { Role::Storage } else { Role::Worker },
+            id: self.id,
+            post: self.leaving.map_or(Post::Standing, |time| Post::Leaving(now + time)),
+            place: match self.process {
+                Some(parts) => Place::Taken(Box::new(parts.into_process(hang_timeout, now)?)),
+                None => Place::Due(now),
+            },
+            history: self.history,
+            restarts: self.restarts,
+            hangs: self.hangs,
+            looks: Looks::default(),
+        })
     }
 }
 

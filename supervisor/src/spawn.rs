@@ -6,15 +6,21 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::NAME;
+use crate::handover::adopt;
 use crate::lifeline::{Lifeline, Line};
 use crate::message::{FromChild, Start};
 use crate::pulse::{Health, Pulse};
@@ -45,7 +51,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// A running child. Dropped, it is killed and waited for: none is ever left behind.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
+    pid: Pid,
     /// Which change of the host it was started by.
     generation: u32,
     /// See [`Start::seat`].
@@ -93,7 +99,8 @@ impl Process {
             .stdin(Stdio::from(stdin))
             .spawn()?;
         Ok(Process {
-            child,
+            // From here on by its pid: `std` cannot take up a child that an earlier executable has started.
+            pid: Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?),
             generation,
             seat: start.seat,
             lifeline: Some(lifeline),
@@ -111,7 +118,7 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw().unsigned_abs()
     }
 
     pub(crate) fn generation(&self) -> u32 {
@@ -253,17 +260,18 @@ impl Process {
     /// Only fails where there is nothing left to kill.
     pub(crate) fn kill(&mut self) {
         (self.is_killed, self.pulse) = (true, None);
-        let _ = self.child.kill();
+        // Until it is reaped, which is when `ended` is set, the pid is nobody else's.
+        if !self.ended {
+            let _ = signal::kill(self.pid, Signal::SIGKILL);
+        }
     }
 
     /// How it ended, if it has; known only once the child is reaped.
     pub(crate) fn end(&mut self) -> Option<End> {
-        let end = match self.child.try_wait() {
-            Ok(None) => return None,
-            Ok(Some(status)) => match (status.code(), status.signal()) {
-                (Some(code), _) => End::Exited(code),
-                (None, signal) => End::Killed(signal.unwrap_or(0)),
-            },
+        let end = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => End::Exited(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => End::Killed(signal as i32),
+            Ok(_) | Err(Errno::EINTR) => return None,
             // Reaped by the kernel, as when SIGCHLD was ignored by who started us.
             Err(_) => End::Unknown,
         };
@@ -272,11 +280,70 @@ impl Process {
     }
 }
 
+/// A [`Process`] in a form that outlives an executable. Times are how long ago something was.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProcessParts {
+    pid: i32,
+    generation: u32,
+    seat: u16,
+    lifeline: Option<(RawFd, Vec<u8>)>,
+    leaving: Option<Duration>,
+    is_draining: bool,
+    age: Duration,
+    served: Option<Duration>,
+    is_killed: bool,
+    report: Value,
+}
+
+impl ProcessParts {
+    pub(crate) fn of(process: &Process, now: Instant) -> ProcessParts {
+        let ago = |since: Instant| now.saturating_duration_since(since);
+        ProcessParts {
+            pid: process.pid.as_raw(),
+            generation: process.generation,
+            seat: process.seat,
+            lifeline: process
+                .lifeline
+                .as_ref()
+                .map(|line| (line.as_fd().as_raw_fd(), line.unread().to_vec())),
+            leaving: process.leaving_since.map(ago),
+            is_draining: process.is_draining,
+            age: process.age(now),
+            served: process.served(now),
+            is_killed: process.is_killed,
+            report: process.report.clone(),
+        }
+    }
+
+    pub(crate) fn into_process(self, hang_timeout: Duration, now: Instant) -> io::Result<Process> {
+        let since = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        let lifeline =
+            self.lifeline.map(|(number, unread)| Ok(Lifeline::handed_over(adopt(number)?, &unread)));
+        let is_asked = self.served.is_some() && !self.is_draining && !self.is_killed;
+        Ok(Process {
+            pid: Pid::from_raw(self.pid),
+            generation: self.generation,
+            seat: self.seat,
+            lifeline: lifeline.transpose().map_err(|error: io::Error| error)?,
+            leaving_since: self.leaving.map(since),
+            is_draining: self.is_draining,
+            started: since(self.age),
+            ready_since: self.served.map(since),
+            pulse: is_asked.then(|| Pulse::new(hang_timeout, now)),
+            hang_timeout,
+            is_killed: self.is_killed,
+            report: self.report,
+            rates: Rates::default(),
+            ended: false,
+        })
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended {
             self.kill();
-            let _ = self.child.wait();
+            while waitpid(self.pid, None) == Err(Errno::EINTR) {}
         }
     }
 }

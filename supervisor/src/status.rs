@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::usage::Usage;
@@ -31,7 +31,7 @@ pub(crate) struct Status<'a> {
 }
 
 /// A change of the host: a reload or an upgrade.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct LastChange {
     /// How many changes there have been; 0: none.
     pub(crate) number: u32,

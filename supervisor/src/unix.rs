@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,15 @@ pub fn connect_at_once(dir: &Path, name: &str) -> io::Result<UnixStream> {
     let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(&short_path(&dir, name))?)?;
     Ok(UnixStream::from(socket))
+}
+
+/// Takes charge of a descriptor that has just come into this process, by a message or by `exec`: it is
+/// open, and nobody else here has heard of its number.
+#[allow(unsafe_code)]
+pub(crate) fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the callers have the number from an SCM_RIGHTS message received a moment ago, or from the
+    // supervisor that executed this process and left the descriptor open, which they have looked up.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 fn open(dir: &Path) -> io::Result<File> {

@@ -98,8 +98,8 @@ async function change(kind) {
 
 async function kills() {
   const workers = server.processes("worker").filter((p) => !p.leaving && p.pid > 0);
-  process.kill(workers[Math.floor(random() * workers.length)].pid, "SIGKILL");
-  process.kill(server.processes("storage")[0].pid, "SIGKILL");
+  const victims = [workers[Math.floor(random() * workers.length)], server.processes("storage")[0]];
+  for (const { pid } of victims) if (pid > 0) process.kill(pid, "SIGKILL");
 }
 
 // One connection after another, each for one request.

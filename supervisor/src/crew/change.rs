@@ -11,6 +11,7 @@
 //! and whoever was started by it is replaced once more.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::{Crew, Phase};
@@ -32,22 +33,25 @@ const STORAGE: usize = 0;
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
     reload: bool,
+    pub(super) upgrade: bool,
 }
 
 /// A change that goes on.
 #[derive(Debug)]
 pub(crate) struct Change {
     /// Places that have yet to be replaced, storage first.
-    left: VecDeque<usize>,
-    step: Step,
-    /// What was in force before; none: there is no way back from here.
-    before: Option<Settings>,
+    pub(super) left: VecDeque<usize>,
+    pub(super) step: Step,
+    /// What was in force before.
+    pub(super) before: Option<Settings>,
+    /// The executable before an upgrade. With neither there is no way back from here.
+    pub(super) back: Option<OwnedFd>,
     /// Why it is being taken back; empty: it is not.
-    failure: String,
+    pub(super) failure: String,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(super) enum Step {
     /// The next place is to be looked at.
     Between,
     /// The storage child is draining. Whoever is not gone by then is killed.
@@ -74,7 +78,12 @@ impl Crew {
 
     /// Whether the settings are to be read now.
     pub(crate) fn is_to_reload(&self) -> bool {
-        self.wishes.reload && self.phase == Phase::Serving && self.change.is_none()
+        self.wishes.reload && self.is_at_rest()
+    }
+
+    /// Whether a change may begin.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Serving && self.change.is_none() && self.trial.is_none()
     }
 
     /// The settings were read.
@@ -90,9 +99,8 @@ impl Crew {
                 say(format_args!("reloading: replacing {}", self.who(storage)));
                 let first = usize::from(!storage);
                 let left = (first..=usize::from(self.plan.workers)).collect();
-                let change =
-                    Change { left, step: Step::Between, before: Some(before), failure: String::new() };
-                self.change = Some(change);
+                let (before, failure) = (Some(before), String::new());
+                self.change = Some(Change { left, step: Step::Between, before, back: None, failure });
             }
             Err(mistake) => {
                 complain(format_args!("not reloaded, everything stays as it was: {mistake}"));
@@ -103,7 +111,7 @@ impl Crew {
 
     /// Goes on with a change as far as it goes now.
     pub(super) fn go_on(&mut self, now: Instant) {
-        while let Some(change) = &mut self.change {
+        while let Some(change) = self.change.as_ref().filter(|_| self.back_to.is_none()) {
             let goes_on = match change.step {
                 Step::Between => match change.left.front().copied() {
                     None => {
@@ -265,13 +273,19 @@ impl Crew {
 
     /// Whether there is a state before the change to return to.
     pub(super) fn can_go_back(&self) -> bool {
-        self.phase == Phase::Serving && self.change.as_ref().is_some_and(|change| change.before.is_some())
+        self.phase == Phase::Serving
+            && self.change.as_ref().is_some_and(|change| change.before.is_some() || change.back.is_some())
     }
 
     /// The change can't be made: everything becomes as it was before. If that fails too, the host goes on
     /// with what it has.
-    pub(super) fn go_back(&mut self, why: &str, now: Instant) {
+    pub(crate) fn go_back(&mut self, why: &str, now: Instant) {
         self.dismiss_coming(now);
+        if self.way_back().is_some() {
+            complain(format_args!("{why}: going back to the executable before"));
+            self.back_to = Some(why.to_owned()); // acted on at the end of this turn
+            return;
+        }
         let Some(mut change) = self.change.take() else { return };
         let Some(before) = change.before.take() else {
             complain(format_args!("{why}; the old one goes on"));
@@ -282,22 +296,28 @@ impl Crew {
         self.plan.settings = before;
         let failed = self.generation;
         self.generation = failed.saturating_add(1);
+        self.take_back(failed, why.to_owned(), now);
+    }
+
+    /// Replaces whoever the failed generation has started or left out.
+    pub(super) fn take_back(&mut self, failed: u32, failure: String, now: Instant) {
         let is_of_it = |slot: &Slot| slot.generation().is_none_or(|generation| generation == failed);
         for slot in self.slots.iter_mut().filter(|slot| slot.is_standing()) {
-            if matches!(slot.place, Place::Empty) {
+            if slot.process().is_none() {
                 // What was wrong with those of the change says nothing about those after it.
                 (slot.place, slot.history) = (Place::Due(now), History::default());
             }
         }
         let left = self.standing().iter().enumerate().filter(|(_, slot)| is_of_it(slot));
         let left = left.map(|(index, _)| index).collect();
-        self.change = Some(Change { left, step: Step::Between, before: None, failure: why.to_owned() });
+        self.change = Some(Change { left, step: Step::Between, before: None, back: None, failure });
     }
 
     /// A stop has come: it has no use for those who come.
     pub(super) fn abandon_change(&mut self, now: Instant) {
         self.dismiss_coming(now);
-        if self.change.take().is_some() {
+        self.back_to = None;
+        if self.change.take().is_some() | self.trial.take().is_some() {
             self.note_end("failed", "the host was stopped");
         }
     }
@@ -338,12 +358,12 @@ impl Crew {
         }
     }
 
-    fn finish(&mut self, state: &str, reason: &str) {
+    pub(super) fn finish(&mut self, state: &str, reason: &str) {
         self.note_end(state, reason);
         self.systemd.tell(READY);
     }
 
-    fn note(&mut self, kind: &str, state: &str, reason: &str) {
+    pub(super) fn note(&mut self, kind: &str, state: &str, reason: &str) {
         let number = self.last_change.number.saturating_add(1);
         let [kind, state, reason] = [kind, state, reason].map(str::to_owned);
         self.last_change = LastChange { number, kind, state, reason };
@@ -354,7 +374,7 @@ impl Crew {
     }
 
     /// Who is going to be replaced, for the operator.
-    fn who(&self, storage: bool) -> String {
+    pub(super) fn who(&self, storage: bool) -> String {
         let workers = self.plan.workers;
         let plural = if workers == 1 { "" } else { "s" };
         format!("{}{workers} worker{plural}", if storage { "storage and " } else { "" })

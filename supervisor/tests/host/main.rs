@@ -6,6 +6,7 @@
 //! | `restart.rs` | children that die |
 //! | `reload.rs` | how all are replaced while the host serves |
 //! | `stop.rs` | signals and the end |
+//! | `upgrade.rs` | the supervisor becomes another executable |
 //! | `watchdog.rs` | children that hang, and what systemd hears |
 //! | `control.rs` | the control socket |
 //!
@@ -19,4 +20,5 @@ mod reload;
 mod restart;
 mod start;
 mod stop;
+mod upgrade;
 mod watchdog;
