@@ -31,6 +31,10 @@ struct Row<'a> {
 
 fn page(status: &Value) -> String {
     let processes = status["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // One that lets its clients go has the labels of its successor, whose figures begin anew.
+    let stays = |process: &&Value| process["leaving"] != true;
+    let processes: Vec<Value> = processes.iter().filter(stays).cloned().collect();
+    let processes = processes.as_slice();
     let of_role =
         |role: &str| -> Vec<&Value> { processes.iter().filter(|process| process["role"] == role).collect() };
     let host = host(status, processes);
