@@ -283,6 +283,9 @@ impl<'a> Crowd<'a> {
         while self.stage < Stage::Fence
             && let Some((at, member, stay)) = due(&mut self.pings, now)
         {
+            if self.members[member].gave_up {
+                continue; // nobody listens to it any more
+            }
             let Some(seat) = self.seat(member, stay) else { continue };
             seat.pinged.push_back(now);
             self.say(member, r#"{"type":"PING"}"#);
