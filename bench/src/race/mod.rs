@@ -74,7 +74,7 @@ const NEWS: usize = 1024;
 /// Longest wait for an answer before there is any load.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Memory of the judge beyond which a run is refused, in bytes: two for each pair of members.
+/// Memory of the judge beyond which a run is refused, in bytes: six for each pair of members.
 const PAIRS_BYTES_MAX: u64 = 4 << 30;
 
 /// Makes members; the exit code.
@@ -290,7 +290,7 @@ fn courses(
         users[course].push(*member);
         callers.push(Caller { member: *member, challenge, token: Mutex::new(None) });
     }
-    let bytes: u64 = users.iter().map(|users| 2 * (users.len() as u64).pow(2)).sum();
+    let bytes: u64 = users.iter().map(|users| 6 * (users.len() as u64).pow(2)).sum();
     if bytes > PAIRS_BYTES_MAX {
         let (needs, most) = (bytes >> 20, PAIRS_BYTES_MAX >> 20);
         return Err(Failure::Usage(format!(

@@ -20,6 +20,9 @@ use super::faults::{Faults, Kind};
 use super::gait::Gait;
 use super::heard::Other;
 
+/// Members whose order of news is tried as the measure of the others'.
+const MEASURES: usize = 3;
+
 /// How a member stands, as its own socket knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -44,11 +47,6 @@ struct Member {
     base_ms: i64,
     /// Its latest record.
     sent: u16,
-    /// Place of the latest news it heard in the order of the challenge.
-    heard: u32,
-    /// Places of its own coming and going in that order; 0: nobody has heard of it yet.
-    came: u32,
-    went: u32,
 }
 
 /// All members of one challenge.
@@ -58,8 +56,9 @@ pub struct Course {
     places: HashMap<u64, usize>,
     /// What each of them knows of each other, row by row.
     cells: Vec<Cell>,
-    /// News in the order of the challenge, so far.
-    news: u32,
+    /// The news that each of them has heard, in order: twice the place of whom it is about, and 1 more for
+    /// having left.
+    news: Vec<Vec<u32>>,
     faults: Faults,
 }
 
@@ -73,16 +72,13 @@ impl Course {
             lapses: 0,
             base_ms: 0,
             sent: 0,
-            heard: 0,
-            came: 0,
-            went: 0,
         };
         Course {
             gait,
             members: users.iter().map(member).collect(),
             places: users.iter().enumerate().map(|(place, user)| (*user, place)).collect(),
             cells: vec![Cell::default(); users.len() * users.len()],
-            news: 0,
+            news: vec![vec![]; users.len()],
             faults: Faults::default(),
         }
     }
@@ -101,6 +97,7 @@ impl Course {
         member.standing = Standing::In { since_ns: now_ns };
         let row = me * self.members.len()..(me + 1) * self.members.len();
         self.cells[row].fill(Cell::default());
+        self.news[me].clear();
         for other in others {
             self.hears_entered(me, other.user_id, other.distance);
         }
@@ -175,7 +172,7 @@ impl Course {
         }
         let is_news = matches!(mine.standing, Standing::In { since_ns } if about.dialled_ns > since_ns);
         if is_news && steady && known == Known::Never {
-            self.in_order(me, other, |about| &mut about.came);
+            self.hears_news(me, other, 0);
         }
     }
 
@@ -194,7 +191,7 @@ impl Course {
             Known::Never if came_later && steady => {
                 self.faults.note(Kind::Foreign, mine.user, user, "USER_LEFT without USER_ENTERED");
             }
-            _ if steady => self.in_order(me, other, |about| &mut about.went),
+            _ if steady => self.hears_news(me, other, 1),
             _ => {}
         }
     }
@@ -235,6 +232,10 @@ impl Course {
     /// Notes what was never told, and gives everything that was wrong.
     pub fn judge(mut self) -> Faults {
         let mut faults = std::mem::take(&mut self.faults);
+        for (me, other) in self.disordered() {
+            let what = "coming or going told in another order than to others";
+            faults.note(Kind::OutOfOrder, self.members[me].user, self.members[other].user, what);
+        }
         for me in 0..self.members.len() {
             for (other, kind, what) in self.owed(me) {
                 faults.note(kind, self.members[me].user, self.members[other].user, what);
@@ -282,21 +283,39 @@ impl Course {
         &mut self.cells[me * self.members.len() + other]
     }
 
-    /// Whether `me` hears news in the same order as all others.
-    fn in_order(&mut self, me: usize, other: usize, place: impl Fn(&mut Member) -> &mut u32) {
-        let place = place(&mut self.members[other]);
-        if *place == 0 {
-            self.news += 1;
-            *place = self.news;
+    fn hears_news(&mut self, me: usize, other: usize, left: u32) {
+        self.news[me].extend(u32::try_from(2 * other).ok().map(|news| news + left));
+    }
+
+    /// News that members heard in another order than one of those who came first, to whom all that is news
+    /// to others was news as well. It is the one that most agree with: the odd one is not the measure.
+    fn disordered(&self) -> Vec<(usize, usize)> {
+        let since = |me: usize| match self.members[me] {
+            Member { standing: Standing::In { since_ns }, lapses: 0, .. } => Some((since_ns, me)),
+            _ => None,
+        };
+        let mut measures: Vec<(u64, usize)> = (0..self.members.len()).filter_map(since).collect();
+        measures.sort_unstable();
+        let found = measures.iter().take(MEASURES).map(|(_, measure)| self.disordered_by(*measure));
+        found.min_by_key(Vec::len).unwrap_or_default()
+    }
+
+    fn disordered_by(&self, measure: usize) -> Vec<(usize, usize)> {
+        let mut places = vec![0; 2 * self.members.len()];
+        for (place, news) in (1..).zip(&self.news[measure]) {
+            places[*news as usize] = place;
         }
-        let place = *place;
-        let (who, about) = (self.members[me].user, self.members[other].user);
-        let heard = &mut self.members[me].heard;
-        if place < *heard {
-            let what = "coming or going told in another order than to others";
-            self.faults.note(Kind::OutOfOrder, who, about, what);
+        let mut found = vec![];
+        for (me, heard) in self.news.iter().enumerate().filter(|(me, _)| self.members[*me].lapses == 0) {
+            let mut latest = 0;
+            for news in heard.iter().map(|news| *news as usize).filter(|news| places[*news] > 0) {
+                if places[news] < latest {
+                    found.push((me, news / 2));
+                }
+                latest = latest.max(places[news]);
+            }
         }
-        *heard = place.max(*heard);
+        found
     }
 }
 

@@ -158,6 +158,21 @@ fn news_come_in_one_order() {
 }
 
 #[test]
+fn whoever_is_ahead_and_was_not_there_for_all_news_is_no_measure() {
+    let mut crowd = Course::new(&[10, 11, 12, 13], GAIT);
+    crowd.dials(0, 1);
+    crowd.connected(0, &[], 2, 5000);
+    crowd.dials(2, 10);
+    crowd.dials(1, 11);
+    // 12 is no news to 11, but to 10, which hears of it later than 11 does of 13.
+    crowd.connected(1, &[Other { user_id: 10, distance: 0.0 }], 12, 5000);
+    crowd.dials(3, 20);
+    [12, 13].into_iter().for_each(|user| crowd.hears_entered(1, user, 0.0));
+    [12, 11, 13].into_iter().for_each(|user| crowd.hears_entered(0, user, 0.0));
+    assert_eq!(verdict(crowd), [0; 4]);
+}
+
+#[test]
 fn who_comes_back_may_be_told_of_again() {
     let mut crowd = course(3);
     crowd.breaks(2);
