@@ -23,6 +23,7 @@ mod deliver;
 mod drain;
 mod entry;
 mod expiry;
+mod hasher;
 mod history;
 mod http;
 mod hub;

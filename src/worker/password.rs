@@ -6,18 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
-use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+use argon2::Params;
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select_biased};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::brake::{Attempt, Brake};
+use super::hasher::Hasher;
 use crate::chat::Refusal;
 use crate::config::{self, Argon2 as Cost};
 use crate::priority;
 
 /// Added to the hashing thread's niceness; 19 would be the least of all.
 const NICENESS: i32 = 10;
+
+/// How long the hashing thread keeps its memory for the next password.
+const MEMORY_KEPT: Duration = Duration::from_secs(1);
 
 /// Chunks of batch calls with the hashing thread at a time: one in work, one to go on with.
 const BULK_TURNS: usize = 2;
@@ -78,12 +81,11 @@ impl Passwords {
     pub fn start(cost: Cost, brake: Arc<Brake>) -> std::io::Result<Passwords> {
         let params = Params::new(cost.memory_kib, cost.iterations, cost.parallelism, None)
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string()))?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let (single, singles) = bounded(config::PASSWORD_QUEUE);
         let (bulk, bulks) = bounded(BULK_TURNS);
         std::thread::Builder::new()
             .name("passwords".to_owned())
-            .spawn(move || work(&argon2, &brake, &singles, &bulks))?;
+            .spawn(move || work(Hasher::new(params), &brake, &singles, &bulks))?;
         // About a MiB of memory passes a chunk: a single login never waits long behind one.
         let chunk = usize::try_from(1024 / cost.memory_kib.max(1)).unwrap_or(1).clamp(1, 128);
         Ok(Passwords { single, bulk, bulk_turns: Arc::new(Semaphore::new(BULK_TURNS)), chunk })
@@ -122,18 +124,23 @@ impl Passwords {
     }
 }
 
-fn work(argon2: &Argon2<'_>, brake: &Brake, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
+fn work(mut hasher: Hasher, brake: &Brake, singles: &Receiver<Job>, bulks: &Receiver<Job>) {
     priority::lower(NICENESS, "password hashing runs at normal priority");
     // Whoever is not there has this password hash; nobody knows its password.
-    let nobody = hash(argon2, &super::ids::session_id());
+    let nobody = hasher.hash(&super::ids::session_id());
     loop {
+        let idle = if hasher.is_warm() { after(MEMORY_KEPT) } else { never() };
         let job = select_biased! {
             recv(singles) -> job => job,
             recv(bulks) -> job => job,
+            recv(idle) -> _ => {
+                hasher.rest();
+                continue;
+            }
         };
         match job {
             Ok(Job::Hash(passwords, reply)) => {
-                let hashes = passwords.iter().map(|password| hash(argon2, password)).collect();
+                let hashes = passwords.iter().map(|password| hasher.hash(password)).collect();
                 drop(reply.send(hashes));
             }
             Ok(Job::Verify(asked, reply)) => {
@@ -141,7 +148,8 @@ fn work(argon2: &Argon2<'_>, brake: &Brake, singles: &Receiver<Job>, bulks: &Rec
                     if let Err(wait) = brake.check(&asked.attempt) {
                         return Verdict::TooSoon(wait);
                     }
-                    let verdict = verify(argon2, &asked.password, asked.stored.as_deref(), nobody.as_deref());
+                    let stored = asked.stored.as_deref();
+                    let verdict = verify(&mut hasher, &asked.password, stored, nobody.as_deref());
                     brake.judged(&asked.attempt, verdict != Verdict::Wrong);
                     verdict
                 };
@@ -153,24 +161,16 @@ fn work(argon2: &Argon2<'_>, brake: &Brake, singles: &Receiver<Job>, bulks: &Rec
 }
 
 /// `nobody` is the hash that those have who are not there.
-fn verify(argon2: &Argon2<'_>, password: &str, stored: Option<&str>, nobody: Option<&str>) -> Verdict {
+fn verify(hasher: &mut Hasher, password: &str, stored: Option<&str>, nobody: Option<&str>) -> Verdict {
     match stored {
-        Some(stored) if is_bcrypt(stored) => verify_bcrypt(argon2, password, stored),
-        Some(stored) if matches(argon2, password, stored) => Verdict::Right,
+        Some(stored) if is_bcrypt(stored) => verify_bcrypt(hasher, password, stored),
+        Some(stored) if hasher.matches(password, stored) => Verdict::Right,
         Some(_) => Verdict::Wrong,
         None => {
-            nobody.map(|nobody| matches(argon2, password, nobody));
+            nobody.map(|nobody| hasher.matches(password, nobody));
             Verdict::Wrong
         }
     }
-}
-
-fn hash(argon2: &Argon2<'_>, password: &str) -> Option<String> {
-    argon2.hash_password(password.as_bytes()).ok().map(|hash| hash.to_string())
-}
-
-fn matches(argon2: &Argon2<'_>, password: &str, stored: &str) -> bool {
-    PasswordHash::new(stored).is_ok_and(|hash| argon2.verify_password(password.as_bytes(), &hash).is_ok())
 }
 
 /// Only imported users have such a hash, until they log in.
@@ -178,12 +178,12 @@ fn is_bcrypt(stored: &str) -> bool {
     stored.starts_with("$2")
 }
 
-fn verify_bcrypt(argon2: &Argon2<'_>, password: &str, stored: &str) -> Verdict {
+fn verify_bcrypt(hasher: &mut Hasher, password: &str, stored: &str) -> Verdict {
     // Like the one that made the hash, it looks at the first 72 bytes of a password only.
     if !bcrypt::verify(password, stored).unwrap_or(false) {
         return Verdict::Wrong;
     }
-    hash(argon2, password).map_or(Verdict::Right, Verdict::Outdated)
+    hasher.hash(password).map_or(Verdict::Right, Verdict::Outdated)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use super::{until, whole_lines};
 /// Signs the tokens of every test server, so that tests can forge some.
 pub const SECRET: &str = "a secret that only these tests know, 32+ bytes";
 
+/// The least Argon2id that there is, for tests that are not about its strength.
+pub const CHEAP: &str = "memory_kib = 8\niterations = 1\nparallelism = 1";
+
 /// What a test server may be told.
 pub struct Options {
     /// Worker processes.
@@ -25,6 +28,8 @@ pub struct Options {
     pub secret: &'static str,
     /// More lines of its `[auth]` table.
     pub auth: &'static str,
+    /// Its `[auth.argon2]` table.
+    pub argon2: &'static str,
     /// Its other tables.
     pub tables: &'static str,
     /// More of its environment.
@@ -33,7 +38,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 2, top: "", secret: SECRET, auth: "", tables: "", env: Vec::new() }
+        let (secret, argon2) = (SECRET, CHEAP);
+        Options { workers: 2, top: "", secret, auth: "", argon2, tables: "", env: Vec::new() }
     }
 }
 
@@ -76,11 +82,10 @@ impl Server {
     fn make(options: &Options, there: Option<PathBuf>) -> Server {
         let dir = Arc::new(tempfile::Builder::new().prefix("minitalk-").tempdir().unwrap());
         let config_file = dir.path().join("minitalk.toml");
-        let Options { workers, top, secret, auth, tables, env } = options;
-        // The cheapest Argon2id there is: these tests are not about its strength.
+        let Options { workers, top, secret, auth, argon2, tables, env } = options;
         let text = format!(
             "{top}\n[auth]\njwt_secret = \"{secret}\"\n{auth}\n\
-             [auth.argon2]\nmemory_kib = 8\niterations = 1\nparallelism = 1\n{tables}\n"
+             [auth.argon2]\n{argon2}\n{tables}\n"
         );
         std::fs::write(&config_file, text).unwrap();
         let data_dir = there.unwrap_or_else(|| dir.path().join("data"));
