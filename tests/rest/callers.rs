@@ -42,6 +42,7 @@ fn calls_without_a_good_token_are_refused() {
         ] {
             let answer = server.call_bytes(method, path, token.as_deref(), b"{}");
             assert_eq!(answer.outcome(), "401 UNAUTHORIZED", "{method} {path} {token:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         }
     }
     server.stop();

@@ -102,10 +102,11 @@ fn rooms_that_cannot_be_made() {
         let answer = server.post("/api/chatrooms", Some(&alice), body);
         assert_eq!(answer.outcome(), "400 INVALID_REQUEST", "{body}");
     }
-    let batch = json!({"rooms": [{"name": "good"}, {"name": ""}, {"name": "r", "participants": ["ghost"]}, {"name": "fine"}]});
+    let batch = json!({"rooms": [{"name": "good"}, {"name": ""}, 7, {"name": "r", "participants": ["ghost"]}, null,
+        ["r"], {"name": "fine"}]});
     let answer = server.post("/api/chatrooms-batch", Some(&alice), &batch);
     let (made, errors) = (answer.body["created"].as_array(), answer.body["errors"].as_array());
-    assert_eq!((answer.status, made.map(Vec::len), errors.map(Vec::len)), (201, Some(2), Some(2)));
+    assert_eq!((answer.status, made.map(Vec::len), errors.map(Vec::len)), (201, Some(2), Some(5)));
     for body in [json!({}), json!({"rooms": {}}), json!({"rooms": null}), json!([])] {
         let answer = server.post("/api/chatrooms-batch", Some(&alice), &body);
         assert_eq!(answer.outcome(), "400 INVALID_REQUEST", "{body}");

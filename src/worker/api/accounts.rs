@@ -14,14 +14,13 @@ use super::super::password::{self, Urgency, Verdict};
 use super::Rest;
 use super::answer::{ApiError, Problem, change};
 use super::body::Body;
-use super::fields::{Field, entries};
+use super::fields::{Entry, Field, entries};
 use super::sources::Sources;
 use super::steps::Steps;
 use crate::chat::{Code, Refusal, UserId, rules};
 use crate::config;
 use crate::index::User;
 use crate::link::frame::{Change, NewPassword, NewUser, Outcome};
-use crate::wire::object::Object;
 
 /// Users in one step of a batch call: small enough that steps of several calls take turns.
 const STEP: usize = 1_000;
@@ -29,7 +28,7 @@ const STEP: usize = 1_000;
 type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 /// What signup and login carry; types are checked by hand so that the refusal can name the field.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
     #[serde(default)]
@@ -67,7 +66,7 @@ impl Newcomer {
 pub struct UserBatch {
     #[serde(deserialize_with = "entries")]
     #[schema(value_type = Vec<Credentials>)]
-    users: Vec<Object<Credentials>>,
+    users: Vec<Entry<Credentials>>,
 }
 
 /// Answer of `signup`.
@@ -189,7 +188,7 @@ pub async fn signup_batch(
     let (mut created, mut errors, mut steps) = (Vec::new(), Vec::new(), Steps::default());
     let mut users = batch.users.into_iter().peekable();
     while users.peek().is_some() {
-        let asked: Vec<Credentials> = users.by_ref().take(STEP).map(|Object(user)| user).collect();
+        let asked: Vec<Credentials> = users.by_ref().take(STEP).map(|Entry(user)| user).collect();
         signup_step(&rest, asked, &mut steps, &mut created, &mut errors).await;
     }
     steps.outcome()?;
@@ -295,7 +294,7 @@ pub async fn login_batch(
     let mut users = batch.users.into_iter().peekable();
     while users.peek().is_some() {
         let (mut found, mut asked) = (Vec::new(), Vec::new());
-        for Object(credentials) in users.by_ref().take(rest.passwords.chunk) {
+        for Entry(credentials) in users.by_ref().take(rest.passwords.chunk) {
             let shown = credentials.shown();
             match credentials.take() {
                 Ok((username, password)) => {

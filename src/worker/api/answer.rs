@@ -74,6 +74,10 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // RFC 9110, section 15.5.2: how to be let in is always said.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if matches!(code, Code::RequestTimeout | Code::TooManyConnections) {
             // What may still come is not waited for.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

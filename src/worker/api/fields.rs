@@ -7,6 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
@@ -235,6 +236,50 @@ impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
     }
 }
 
+/// An entry of a batch call. One that is no object has no fields: it is refused, and no other entry with it.
+pub struct Entry<T>(pub T);
+
+impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for Entry<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entry<T>, D::Error> {
+        deserializer.deserialize_any(EntryVisitor(PhantomData))
+    }
+}
+
+struct EntryVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for EntryVisitor<T> {
+    type Value = Entry<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_unit<E>(self) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Entry<T>, E> {
+        Ok(Entry(T::default()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Entry<T>, A::Error> {
+        FieldVisitor.visit_seq(seq)?;
+        Ok(Entry(T::default()))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Entry)
+    }
+}
+
 /// Reads the entries of a batch call. Of more than one call may carry just one is kept, so that the
 /// call is refused and costs no more memory than one that is not.
 pub fn entries<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -304,6 +349,22 @@ mod tests {
         for wrong in ["5", "-5", "1.5", "true", "\"a\"", "{\"0\":\"a\"}", "[\"a\",5]", "[[\"a\"]]", "[null]"]
         {
             assert_eq!(names(wrong), Err(Names::wrong().message), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_object_has_no_fields() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        struct Named {
+            name: Field,
+        }
+        let read = |json: &str| serde_json::from_str::<Entry<Named>>(json).map(|entry| entry.0);
+        assert_eq!(read(r#"{"name":"a"}"#).unwrap().name, Field::Text("a".into()));
+        for json in ["null", "true", "5", "-5", "1.5", r#""a""#, r#"["a"]"#, "[[{}]]"] {
+            assert_eq!(read(json).unwrap(), Named::default(), "{json}");
+        }
+        for broken in ["[", r#"{"name":"a""#, "{]", "nul"] {
+            assert!(read(broken).is_err(), "{broken}");
         }
     }
 

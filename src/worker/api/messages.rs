@@ -21,7 +21,7 @@ use crate::wire::events;
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
     /// 1 to 1,000; 100 if not given.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// Only messages with a lower `seq`.
     #[param(value_type = Option<u64>)]

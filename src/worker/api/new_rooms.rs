@@ -16,14 +16,13 @@ use super::accounts::unexpected;
 use super::answer::{ApiError, Problem, change};
 use super::body::Body;
 use super::caller::Caller;
-use super::fields::{Field, Names, entries};
+use super::fields::{Entry, Field, Names, entries};
 use super::rooms::invalid;
 use super::steps::Steps;
 use crate::chat::{Refusal, rules};
 use crate::config;
 use crate::index::PARTICIPANTS_SHOWN;
 use crate::link::frame::{Change, NewRoom, Outcome};
-use crate::wire::object::Object;
 
 /// Rooms in one step of a batch call.
 const STEP_ROOMS: usize = 500;
@@ -34,7 +33,7 @@ const STEP_PARTICIPANTS: usize = 20_000;
 type Answer<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 /// A room to create, as it came.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 pub struct WantedRoom {
     #[serde(default)]
     #[schema(value_type = String, max_length = 200)]
@@ -54,7 +53,7 @@ pub struct WantedRoom {
 pub struct RoomBatch {
     #[serde(deserialize_with = "entries")]
     #[schema(value_type = Vec<WantedRoom>)]
-    rooms: Vec<Object<WantedRoom>>,
+    rooms: Vec<Entry<WantedRoom>>,
 }
 
 /// A room that was created.
@@ -147,7 +146,7 @@ pub async fn create_batch(
     }
     let (mut made, mut errors, mut steps) = (Vec::new(), Vec::new(), Steps::default());
     let (mut step, mut participants) = (Vec::new(), 0);
-    for Object(wanted) in batch.rooms {
+    for Entry(wanted) in batch.rooms {
         let shown = wanted.name.clone();
         let room = match wanted.take(&caller.username) {
             Ok(room) => room,

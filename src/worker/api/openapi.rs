@@ -2,11 +2,12 @@
 
 use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    accounts, admin, challenges, members, messages, new_rooms, participants, participation, ranking, rooms,
-    search, tokens,
+    accounts, admin, challenges, members, messages, new_rooms, operator, participants, participation,
+    ranking, rooms, search, tokens,
 };
 
 #[derive(OpenApi)]
@@ -40,8 +41,11 @@ use super::{
         participation::enter,
         ranking::ranking,
         ranking::stream,
+        operator::health,
+        operator::ready,
+        operator::stats,
     ),
-    modifiers(&Token)
+    modifiers(&Token, &Otherwise)
 )]
 struct Document;
 
@@ -53,6 +57,26 @@ impl Modify for Token {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Every call of the chat may be refused for reasons that are not its own: a limit, a body too large or too slow,
+/// a server that is overloaded or leaves. They all look alike.
+struct Otherwise;
+
+impl Modify for Otherwise {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let refused = ResponseBuilder::new()
+            .description("Any other refusal, such as 413, 429 or 503")
+            .content("application/json", problem)
+            .build();
+        let paths = document.paths.paths.iter_mut();
+        for (_, path) in paths.filter(|(name, _)| !name.starts_with("/api/v1/")) {
+            for call in [&mut path.get, &mut path.post, &mut path.delete].into_iter().flatten() {
+                call.responses.responses.insert("default".to_owned(), refused.clone().into());
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::Rest;
+use super::answer::Problem;
 use crate::config::Config;
 
 /// Longest wait for the supervisor's answer.
@@ -58,12 +59,15 @@ impl Supervisor {
     }
 }
 
-/// `GET /health`: this worker serves.
+/// This worker serves.
+#[utoipa::path(get, path = "/health", tag = "operation", responses((status = 200, body = Value)))]
 pub async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// `GET /ready`: the whole host serves.
+/// The whole host serves; otherwise the answer says why not.
+#[utoipa::path(get, path = "/ready", tag = "operation",
+    responses((status = 200, body = Value), (status = 503, body = Value)))]
 pub async fn ready(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
     let reason = match rest.supervisor.status(&rest.app.config).await {
         Ok(status) if status["ready"] == true => {
@@ -98,7 +102,9 @@ fn storage(status: &Value) -> &Value {
         .map_or(&Value::Null, |found| &found["report"])
 }
 
-/// `GET /api/stats`
+/// What the host is and does: processes, totals, queues, rates, files.
+#[utoipa::path(get, path = "/api/stats", tag = "operation",
+    responses((status = 200, body = Value), (status = 503, body = Problem)))]
 pub async fn stats(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
     match rest.supervisor.status(&rest.app.config).await {
         Ok(status) => (StatusCode::OK, Json(shape(&status))),

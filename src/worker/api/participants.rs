@@ -22,7 +22,7 @@ const PAGE_LIMIT: usize = PARTICIPANTS_SHOWN;
 #[into_params(parameter_in = Query)]
 pub struct ParticipantsQuery {
     /// 1 to 1,000; 1,000 if not given.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// The `nextCursor` of an earlier answer about the same room.
     cursor: Option<String>,

@@ -89,7 +89,7 @@ pub fn invalid(message: &str) -> Refusal {
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// 1 to 1,000; 1,000 if not given.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// What the `x-next-cursor` header of an earlier answer said.
     cursor: Option<String>,

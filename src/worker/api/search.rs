@@ -28,7 +28,7 @@ const RETRY_AFTER: &str = "1";
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub struct SearchQuery {
     /// Text in the content, at most 256 characters; upper and lower case are the same in any script.
-    #[param(required = true)]
+    #[param(required = true, min_length = 1, max_length = 256)]
     q: Option<String>,
     /// Only in this room; otherwise in all rooms of the caller.
     room_id: Option<String>,
@@ -39,7 +39,7 @@ pub struct SearchQuery {
     /// Only messages up to this RFC 3339 time, itself included.
     to: Option<String>,
     /// 1 to 1,000; 100 if not given.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// `nextCursor` of an earlier answer to the same question.
     cursor: Option<String>,
