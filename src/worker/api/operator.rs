@@ -154,7 +154,6 @@ fn shape(status: &Value) -> Value {
             "ticketsUsed": total("tickets_used_total"),
             "ticketsRefused": total("tickets_refused_total"),
             "challengeTimeouts": total("challenge_timeouts_total"),
-            "challengeEnterMicroseconds": total("challenge_enter_us_total"),
             "searches": total("searches_total"),
             "searchesGivenUp": total("searches_given_up_total"),
             "restarts": total("restarts"),

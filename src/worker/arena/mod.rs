@@ -27,6 +27,7 @@ use self::watch::Watchers;
 use crate::challenge::{ChallengeId, EntryId};
 use crate::chat::UserId;
 use crate::engine::table::Key;
+use crate::metrics::histogram::{Histogram, WAITING};
 
 /// Participants in `CONNECTED`, at most.
 pub const NEAREST: usize = 100;
@@ -70,7 +71,6 @@ pub struct Arena {
 }
 
 /// What operators watch.
-#[derive(Default)]
 pub struct Counters {
     /// Sockets in a challenge.
     pub seated: u64,
@@ -82,10 +82,21 @@ pub struct Counters {
     pub tickets_refused: u64,
     /// Participants who were silent for too long.
     pub timeouts: u64,
-    /// Microseconds from a socket's handshake until it was in, summed over `tickets_used`.
-    pub enter_us: u64,
-    /// The longest of them.
-    pub enter_us_max: u64,
+    /// From a socket's handshake until it was in.
+    pub enter: Histogram,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            seated: 0,
+            tickets_issued: 0,
+            tickets_used: 0,
+            tickets_refused: 0,
+            timeouts: 0,
+            enter: Histogram::new(&WAITING),
+        }
+    }
 }
 
 /// A live challenge, and the sockets here that are in it.

@@ -178,11 +178,9 @@ fn seat(core: &mut Core, key: Key, stay: Stay) {
         core.arena.telling.push_back(key);
     }
     if let Some(racer) = racer(core, key) {
-        let took = u64::try_from(racer.heard.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = racer.heard.elapsed();
         (racer.stay, racer.rest, racer.heard) = (Some(stay), rest, Instant::now());
-        let counters = &mut core.arena.counters;
-        counters.enter_us = counters.enter_us.saturating_add(took);
-        counters.enter_us_max = counters.enter_us_max.max(took);
+        core.arena.counters.enter.note_time(took);
     }
     core.push(key, frames.into());
     core.engine.attend_after(key, Some(core.config.challenge.idle_timeout));

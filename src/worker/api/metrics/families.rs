@@ -154,6 +154,27 @@ pub const FAMILIES: &[Family] = &[
     family("minitalk_cache_misses_total", Counter, Worker, Each("/caches", "cache", "misses"),
         "Looked up in the cache and not there."),
 
+    // Live challenges.
+    family("minitalk_challenge_connections", Gauge, Worker, One("/challenge_connections"),
+        "Sockets that are in a challenge."),
+    family("minitalk_challenge_enter_seconds", Buckets, Worker, Histogram("/challenge_enter"),
+        "From the handshake of a socket with a ticket until it was in its challenge."),
+    family("minitalk_challenges", Gauge, Storage, One("/challenges/live"), "Challenges that can be entered."),
+    family("minitalk_challenge_participants", Gauge, Storage, One("/challenges/active"),
+        "Participants who are in a challenge."),
+    family("minitalk_challenge_entries_total", Counter, Storage, One("/challenges/entered_total"),
+        "How often somebody entered."),
+    family("minitalk_challenge_departures_total", Counter, Storage, By("reason", &[
+        ("finish", "/challenges/finished_total"),
+        ("timeout", "/challenges/timeouts_total"),
+        ("disconnected", "/challenges/disconnected_total"),
+    ]), "How often somebody was in no more."),
+    family("minitalk_challenge_tickets_total", Counter, Storage, By("state", &[
+        ("issued", "/challenges/tickets_issued_total"),
+        ("used", "/challenges/tickets_used_total"),
+        ("expired", "/challenges/tickets_expired_total"),
+    ]), "Tickets for challenges, by what became of them."),
+
     // Storage.
     family("minitalk_storage_seq", Gauge, Storage, One("/position/seq"), "Number of the newest message."),
     family("minitalk_storage_messages_total", Counter, Storage, One("/messages_total"), "Messages stored."),
