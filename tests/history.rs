@@ -18,6 +18,7 @@ const SMALL_FILES: Options = Options {
     top: "",
     secret: common::server::SECRET,
     auth: "",
+    argon2: common::server::CHEAP,
     tables: "[storage]\nmessages_per_file = 20\n[limits]\nmessages_per_second = 0\n",
     env: Vec::new(),
 };
