@@ -8,6 +8,9 @@ import { call, newRoom, newUsers } from "./lib/rest.mjs";
 import { alive, Server } from "./lib/server.mjs";
 import { until } from "./lib/wait.mjs";
 
+// Whoever is on the stopped worker misses what the others say in many seconds, as fast as they can.
+const TABLES = "[limits]\nmessages_per_second = 0\n[socketio]\nrecovery_messages = 1000000\n";
+
 describe("a process that is stopped", () => {
   let server, users, roomId, sockets, talks;
   let stop = false;
@@ -36,7 +39,7 @@ describe("a process that is stopped", () => {
   }, 60_000);
 
   before(async () => {
-    server = await Server.start({ top: 'hang_timeout = "8s"\n', tables: "[limits]\nmessages_per_second = 0\n" });
+    server = await Server.start({ top: 'hang_timeout = "8s"\n', tables: TABLES });
     await server.ready();
     users = await newUsers(server, "user", 4);
     roomId = await newRoom(server, users);
