@@ -5,29 +5,23 @@
 //! well-formed XML, too, which is how its tests read it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::chart::{COLOURS, Shape, exact};
-use crate::charts::{self, Figure};
+use self::parts::{
+    date, document, grouped, heading, latency_table, mib, over_time, percent, row, save, section,
+    side_by_side, table, threshold_table, two, verdict_of,
+};
+use crate::chart::exact;
+use crate::charts;
 use crate::escape::escape;
-use crate::fail_if::Judged;
-use crate::hdr::Percentiles;
 use crate::report::{Example, Report};
 
-const MIB: f64 = 1024.0 * 1024.0;
-const DAY_S: u64 = 86_400;
+pub(crate) mod parts;
 
 /// Writes the report's page.
 pub fn write(report: &Report, path: &Path) -> io::Result<()> {
     save(&page(report), path)
-}
-
-/// Writes a page to a file.
-pub(crate) fn save(page: &str, path: &Path) -> io::Result<()> {
-    let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
-    fs::write(path, page).map_err(named)
 }
 
 /// The whole page.
@@ -47,20 +41,8 @@ pub fn page(report: &Report) -> String {
     document(&format!("{} on {}", report.scenario, report.target), &parts.concat())
 }
 
-/// A whole document around its content.
-pub(crate) fn document(title: &str, content: &str) -> String {
-    let (title, style) = (escape(title), include_str!("page.css"));
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{title}: load test</title>\n<style>\n{style}</style>\n</head>\n<body>\n{content}</body>\n</html>\n"
-    )
-}
-
 fn head(report: &Report) -> String {
     let plan = &report.plan;
-    let name = escape(&report.scenario);
     let about = format!(
         "{} users in {} rooms on {}, {} from {} UTC",
         grouped(u64::from(plan.users)),
@@ -69,26 +51,12 @@ fn head(report: &Report) -> String {
         seconds(plan.warmup_s + plan.duration_s),
         date(report.started_unix_ms),
     );
-    format!("<h1>Load test “{name}”</h1>\n<p class=\"soft\">{}</p>\n", escape(&about))
+    heading(&report.scenario, &about)
 }
 
 fn verdict(report: &Report) -> String {
     let found = &report.correctness;
-    let broken = report.thresholds.iter().filter(|judged| judged.broken == Some(true)).count();
-    let counts = format!(
-        "{} lost, {} duplicated, {} out of order, {} foreign, {} unanswered",
-        grouped(found.lost),
-        grouped(found.duplicated),
-        grouped(found.out_of_order),
-        grouped(found.foreign),
-        grouped(found.unanswered)
-    );
-    let (class, word) = match (report.correct, broken, report.exit_code()) {
-        (false, ..) => ("bad", "Not correct"),
-        (true, 1.., _) => ("bad", "Correct, but a threshold is broken"),
-        (true, _, 0) => ("good", "Correct"),
-        _ => ("warn", "No fault seen, but not judged in full"),
-    };
+    let counts = [found.lost, found.duplicated, found.out_of_order, found.foreign, found.unanswered];
     let judged_by = match found.judged_by.as_ref() {
         "seq" => "Order judged by the server's own numbers, at every receiver.",
         _ => "The server does not number its messages: order judged per sender, at every receiver.",
@@ -100,11 +68,7 @@ fn verdict(report: &Report) -> String {
         let seconds = report.totals.bottleneck_s;
         lines.push(format!("In {seconds} seconds the load tester itself may have set the pace."));
     }
-    let lines: String =
-        lines.iter().map(|line| format!("<p class=\"soft\">{}</p>\n", escape(line))).collect();
-    format!(
-        "<section class=\"verdict {class}\"><strong>{word}</strong>\n<p>{counts}</p>\n{lines}</section>\n"
-    )
+    verdict_of(report.correct, report.exit_code(), counts, &lines)
 }
 
 /// The few figures most people look for.
@@ -155,31 +119,6 @@ fn examples(report: &Report) -> String {
     section("Faults", &parts)
 }
 
-/// What the run was to be failed for, if for anything.
-pub(crate) fn threshold_table(judged: &[Judged]) -> String {
-    let rows: String = judged
-        .iter()
-        .map(|judged| {
-            let (class, state) = match judged.broken {
-                Some(true) => ("bad", "broken"),
-                Some(false) => ("good", "kept"),
-                None => ("warn", "not judged"),
-            };
-            let found = judged.found.map_or_else(|| "no such figure".to_owned(), exact);
-            let condition = escape(&judged.condition);
-            format!("<tr><td>{condition}</td><td class=\"n\">{found}</td><td class=\"{class}\">{state}</td></tr>\n")
-        })
-        .collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let head = "<thead><tr><th>fails if</th><th class=\"n\">found</th><th>verdict</th></tr></thead>";
-    section(
-        "Thresholds",
-        &format!("<div class=\"wide\"><table>{head}<tbody>\n{rows}</tbody></table></div>\n"),
-    )
-}
-
 fn latencies(report: &Report) -> String {
     let mut kinds = vec![("handshake", &report.connections.handshake_ms)];
     if let Some(messages) = &report.messages {
@@ -190,45 +129,8 @@ fn latencies(report: &Report) -> String {
     latency_table(&kinds)
 }
 
-/// Distributions that are not empty, by name.
-pub(crate) fn latency_table(kinds: &[(&str, &Percentiles)]) -> String {
-    let row = |(name, found): &(&str, &Percentiles)| {
-        let Percentiles { count, mean, p50, p90, p99, p99_9, p99_99, max } = **found;
-        let mut cells = vec![(*name).to_owned(), grouped(count)];
-        cells.extend([mean, p50, p90, p99, p99_9, p99_99, max].map(two));
-        cells
-    };
-    let rows = kinds.iter().filter(|(_, found)| found.count > 0).map(row).collect();
-    let head = ["ms", "#count", "#mean", "#p50", "#p90", "#p99", "#p99.9", "#p99.99", "#max"];
-    section("Latencies", &table(&head, rows))
-}
-
 fn figures(report: &Report) -> String {
-    let drawn: String = charts::all(report).iter().map(figure).collect();
-    format!("<h2>Over time</h2>\n<div class=\"charts\">\n{drawn}</div>\n")
-}
-
-/// A chart with its legend and note.
-pub(crate) fn figure(figure: &Figure) -> String {
-    let chart = &figure.chart;
-    let entry = |(place, line): (usize, &crate::chart::Line)| {
-        let (class, path) = match line.shape {
-            Shape::Line => ("line", "M1 5H25"),
-            Shape::Columns => ("columns", "M2 1H24V9H2Z"),
-        };
-        let swatch = format!(
-            "<svg viewBox=\"0 0 26 10\" aria-hidden=\"true\"><path class=\"{class} s{}\" d=\"{path}\"/></svg>",
-            place % COLOURS
-        );
-        format!("<li>{swatch}{}</li>", escape(&line.name))
-    };
-    let legend: String = chart.lines.iter().enumerate().map(entry).collect();
-    let legend = if legend.is_empty() { legend } else { format!("<ul>{legend}</ul>\n") };
-    let (title, note) = (escape(&chart.title), escape(figure.note));
-    format!(
-        "<figure>\n<h3>{title}</h3>\n{legend}<div class=\"chart\">{}</div>\n<figcaption>{note}</figcaption>\n</figure>\n",
-        chart.svg()
-    )
+    over_time(&charts::all(report))
 }
 
 fn disruptions(report: &Report) -> String {
@@ -275,16 +177,7 @@ fn numbers(report: &Report) -> String {
         ("The server", server(report)),
         ("The load tester", tester(report)),
     ];
-    let parts = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
-    let one = |(name, rows): (&str, Vec<Vec<String>>)| {
-        format!("<div><h3>{name}</h3>\n{}</div>\n", table(&[], rows))
-    };
-    format!("<h2>All figures</h2>\n<div class=\"pair\">\n{}</div>\n", parts.map(one).collect::<String>())
-}
-
-/// A row of two cells.
-pub(crate) fn row(name: &str, value: impl Into<String>) -> Vec<String> {
-    vec![name.to_owned(), value.into()]
+    side_by_side(parts.into())
 }
 
 fn plan(report: &Report) -> Vec<Vec<String>> {
@@ -402,77 +295,8 @@ fn tester(report: &Report) -> Vec<Vec<String>> {
     ]
 }
 
-/// A section, unless there is nothing in it.
-pub(crate) fn section(title: &str, content: &str) -> String {
-    if content.is_empty() { String::new() } else { format!("<h2>{title}</h2>\n{content}") }
-}
-
-/// A table of texts; a column whose head begins with `#` holds numbers. Empty without rows.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let class = |column: usize| match head.get(column) {
-        Some(name) if name.starts_with('#') => " class=\"n\"",
-        _ => "",
-    };
-    let cells = |tag: &str, cells: &[String]| {
-        let cell =
-            |(column, text): (usize, &String)| format!("<{tag}{}>{}</{tag}>", class(column), escape(text));
-        format!("<tr>{}</tr>\n", cells.iter().enumerate().map(cell).collect::<String>())
-    };
-    let names: Vec<String> = head.iter().map(|name| name.trim_start_matches('#').to_owned()).collect();
-    let head =
-        if names.is_empty() { String::new() } else { format!("<thead>{}</thead>", cells("th", &names)) };
-    let body: String = rows.iter().map(|row| cells("td", row)).collect();
-    format!("<div class=\"wide\"><table>{head}<tbody>\n{body}</tbody></table></div>\n")
-}
-
-/// With two digits behind the point.
-pub(crate) fn two(value: f64) -> String {
-    format!("{value:.2}")
-}
-
-/// A share of 1.
-pub(crate) fn percent(share: f64) -> String {
-    format!("{} %", exact(share * 100.0))
-}
-
 fn seconds(value: f64) -> String {
     format!("{} s", exact(value))
-}
-
-/// A size in memory.
-pub(crate) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / MIB)
-}
-
-/// With a thin space between thousands.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A moment in UTC, to the second. Howard Hinnant's `civil_from_days`, for days since 1970.
-pub(crate) fn date(unix_ms: u64) -> String {
-    let second = unix_ms / 1000;
-    let days = second / DAY_S + 719_468; // since 0000-03-01
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153; // months since March
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, rest) = (second / 3600 % 24, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{rest:02}")
 }
 
 #[cfg(test)]

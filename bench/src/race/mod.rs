@@ -51,7 +51,7 @@ use crate::args::target;
 use crate::clock::{Clock, SECOND_NS, ns};
 use crate::http::Client;
 use crate::interrupt::Interrupt;
-use crate::page::date;
+use crate::page::parts::date;
 use crate::preflight;
 use crate::procs::Watched;
 use crate::run::Failure;

@@ -7,11 +7,10 @@ use super::report::RaceReport;
 use super::tally::Row;
 use crate::chart::{Axis, Chart, Line, Shape};
 use crate::charts::Figure;
-use crate::escape::escape;
 use crate::hdr::Percentiles;
-use crate::page::{
-    date, document, figure, grouped, latency_table, mib, percent, row, save, section, table, threshold_table,
-    two,
+use crate::page::parts::{
+    date, document, grouped, heading, latency_table, mib, over_time, percent, row, save, section,
+    side_by_side, table, threshold_table, two, verdict_of,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -42,30 +41,14 @@ fn page(report: &RaceReport) -> String {
 fn head(report: &RaceReport) -> String {
     let (users, begun) = (grouped(report.plan.users as u64), date(report.started_unix_ms));
     let about = format!("{users} members of live challenges on {}, from {begun} UTC", report.target);
-    format!("<h1>Load test “challenge”</h1>\n<p class=\"soft\">{}</p>\n", escape(&about))
+    heading("challenge", &about)
 }
 
 fn verdict(report: &RaceReport) -> String {
     let found = &report.correctness;
-    let counts = format!(
-        "{} lost, {} duplicated, {} out of order, {} foreign, {} unanswered",
-        grouped(found.lost),
-        grouped(found.duplicated),
-        grouped(found.out_of_order),
-        grouped(found.foreign),
-        grouped(found.unanswered)
-    );
-    let (class, word) = match (report.correct, report.exit_code()) {
-        (false, _) => ("bad", "Not correct"),
-        (true, 1) => ("bad", "Correct, but a threshold is broken"),
-        (true, 0) => ("good", "Correct"),
-        _ => ("warn", "No fault seen, but not judged in full"),
-    };
-    let judged = "What each member was told about each other, judged at every member.";
-    format!(
-        "<section class=\"verdict {class}\"><strong>{word}</strong>\n<p>{counts}</p>\n\
-         <p class=\"soft\">{judged}</p>\n</section>\n"
-    )
+    let counts = [found.lost, found.duplicated, found.out_of_order, found.foreign, found.unanswered];
+    let judged = "What each member was told about each other, judged at every member.".to_owned();
+    verdict_of(report.correct, report.exit_code(), counts, &[judged])
 }
 
 fn examples(report: &RaceReport) -> String {
@@ -140,8 +123,7 @@ fn charts(report: &RaceReport) -> String {
         ),
         (chart("CPU of the load tester", "cores", cores), "Near one core, its figures may be its own."),
     ];
-    let drawn: String = figures.into_iter().map(|(chart, note)| figure(&Figure { chart, note })).collect();
-    format!("<h2>Over time</h2>\n<div class=\"charts\">\n{drawn}</div>\n")
+    over_time(&figures.map(|(chart, note)| Figure { chart, note }))
 }
 
 fn numbers(report: &RaceReport) -> String {
@@ -183,9 +165,5 @@ fn numbers(report: &RaceReport) -> String {
         machines.push(row("memory when all were there", mib(server.rss_bytes_connected)));
         machines.push(row("memory when they had stayed", mib(server.rss_bytes_end)));
     }
-    let parts = [("Plan", asked), ("Members and messages", done), ("While all were there", machines)];
-    let one = |(name, rows): (&str, Vec<Vec<String>>)| {
-        format!("<div><h3>{name}</h3>\n{}</div>\n", table(&[], rows))
-    };
-    format!("<h2>All figures</h2>\n<div class=\"pair\">\n{}</div>\n", parts.map(one).concat())
+    side_by_side(vec![("Plan", asked), ("Members and messages", done), ("While all were there", machines)])
 }
