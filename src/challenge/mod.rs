@@ -38,9 +38,3 @@ pub type EntryId = u64;
 
 /// Participants of one challenge, at most.
 pub const PARTICIPANTS_MAX: u32 = 100_000;
-
-/// Characters of a challenge's title, at most.
-pub const TITLE_CHARS: usize = 200;
-
-/// Characters of what is said about it, at most: bounds the lines of the log that are written together.
-pub const DESCRIPTION_CHARS: usize = 4_000;
