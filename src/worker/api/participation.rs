@@ -158,7 +158,6 @@ pub async fn enter(
     let (challenge, user, ticket) = (number(&id)?, caller.number, ids::ticket());
     match ask(&rest.app, Ask::Enter { challenge, user, ticket }).await? {
         arena::Asked::Ticket { .. } => {
-            rest.app.core.lock().arena.counters.tickets_issued += 1;
             let admission = Admission {
                 ticket: ids::ticket_text(ticket),
                 ws_url: ws_url(&rest.app, &headers),

@@ -70,32 +70,19 @@ pub struct Arena {
     pub counters: Counters,
 }
 
-/// What operators watch.
+/// What operators watch, besides what the storage writer counts.
 pub struct Counters {
     /// Sockets in a challenge.
     pub seated: u64,
-    /// Tickets given out.
-    pub tickets_issued: u64,
-    /// Tickets that let somebody in.
-    pub tickets_used: u64,
-    /// Tickets that did not: used, too old, or never there.
+    /// Tickets that let nobody in: used, too old, or never there.
     pub tickets_refused: u64,
-    /// Participants who were silent for too long.
-    pub timeouts: u64,
     /// From a socket's handshake until it was in.
     pub enter: Histogram,
 }
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters {
-            seated: 0,
-            tickets_issued: 0,
-            tickets_used: 0,
-            tickets_refused: 0,
-            timeouts: 0,
-            enter: Histogram::new(&WAITING),
-        }
+        Counters { seated: 0, tickets_refused: 0, enter: Histogram::new(&WAITING) }
     }
 }
 

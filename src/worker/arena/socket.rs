@@ -171,9 +171,7 @@ fn seat(core: &mut Core, key: Key, stay: Stay) {
         challenge::write(&told, &mut frames);
     }
     course.seats.insert(user, Seat { key, entry, from: course.batch.len() });
-    let counters = &mut core.arena.counters;
-    counters.seated += 1;
-    counters.tickets_used += 1;
+    core.arena.counters.seated += 1;
     if rest.is_some() {
         core.arena.telling.push_back(key);
     }
@@ -324,7 +322,6 @@ pub fn attend(core: &mut Core, key: Key) {
     }
     let left = idle.saturating_sub(racer.heard.elapsed());
     if left.is_zero() {
-        core.arena.counters.timeouts += 1;
         leave(core, key, Reason::Timeout);
     } else {
         core.engine.attend_after(key, Some(left));
