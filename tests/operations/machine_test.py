@@ -105,14 +105,19 @@ class Operator(unittest.TestCase):
         self.assertIn("Watchdog timeout", self.machine.ok("journalctl --no-pager -u minitalk"))
 
     def test_05_it_is_reloaded(self):
-        before = self.properties("MainPID")["MainPID"]
-        self.follow("reload")
-        self.assertEqual(self.properties("MainPID", "ActiveState"), {"MainPID": before, "ActiveState": "active"})
+        self.reload()
         self.machine.ok("cp /etc/minitalk/minitalk.toml /tmp/good; echo 'nonsense = 1' | tee -a /etc/minitalk/minitalk.toml >/dev/null")
         self.assertNotEqual(self.machine.run("systemctl reload minitalk")[0], 0)
         self.machine.ok("cat /tmp/good > /etc/minitalk/minitalk.toml")
+        self.reload()
+
+    def reload(self):
+        """Reloads, and waits for its end: systemctl comes back as soon as the signal is sent."""
+        supervisor, worker = self.properties("MainPID"), self.pid("worker")
         self.follow("reload")
-        self.assertEqual(self.properties("MainPID", "ActiveState"), {"MainPID": before, "ActiveState": "active"})
+        self.machine.until("a new worker", lambda: self.pid("worker") != worker)
+        self.machine.until("it has reloaded", lambda: self.properties("ActiveState")["ActiveState"] == "active")
+        self.assertEqual(self.properties("MainPID"), supervisor)
 
     def test_06_it_is_behind_nginx(self):
         self.follow("nginx")
