@@ -3,12 +3,15 @@
 //! The order in which newcomers are told of the others is that in which those came in: a number that grows on
 //! the whole host, so that how far somebody has been told is one number, whoever comes and goes meanwhile.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
+use super::socket;
 use crate::challenge::{EntryId, Ranking, Reason};
 use crate::chat::UserId;
 use crate::link::arena::{LiveChallenge, Move, Runner, Standing};
+use crate::wire::challenge;
 
 /// A live challenge.
 pub struct Mirror {
@@ -20,10 +23,24 @@ pub struct Mirror {
     present: BTreeMap<EntryId, UserId>,
 }
 
-struct Row {
+/// A participant, in or not.
+pub struct Row {
     runner: Runner,
     /// Key in `present`; a newer socket in the place of an older one does not change it.
     came: EntryId,
+    /// What newcomers are told, until it has come further: a crowd that comes is told the same of everybody.
+    entered: OnceCell<Box<[u8]>>,
+}
+
+impl Row {
+    /// The frame that tells a newcomer of it; made at `now_ms` if it is not there yet.
+    pub fn entered(&self, now_ms: i64) -> &[u8] {
+        self.entered.get_or_init(|| {
+            let mut frame = Vec::new();
+            challenge::write(&socket::entered(&self.runner, now_ms), &mut frame);
+            frame.into()
+        })
+    }
 }
 
 /// What a newcomer has not been told yet: who is in since before it came, but for some.
@@ -57,7 +74,7 @@ impl Mirror {
             Standing::Finished(rank) => self.ranking.finish(user, rank),
             Standing::Away => self.ranking.remove(user),
         }
-        self.runners.insert(user, Row { runner, came });
+        self.runners.insert(user, Row { runner, came, entered: OnceCell::new() });
     }
 
     /// Somebody is no longer in. False: that stay was over already.
@@ -69,6 +86,7 @@ impl Mirror {
             return false;
         }
         self.present.remove(&row.came);
+        row.entered.take();
         match (reason, rank) {
             (Reason::Finish, Some(rank)) => {
                 row.runner.standing = Standing::Finished(rank);
@@ -91,6 +109,7 @@ impl Mirror {
         match self.runners.get_mut(&step.user) {
             Some(row) if row.runner.standing == Standing::In => {
                 row.runner.at = step.at;
+                row.entered.take();
                 self.ranking.advance(step.user, step.at.distance, step.at.reached);
                 true
             }
@@ -123,18 +142,18 @@ impl Mirror {
     }
 
     /// The next of those that are left to tell, up to `limit`, or a few less; `None` as well in the end.
-    pub fn next(&self, rest: Rest, limit: usize) -> (Vec<&Runner>, Option<Rest>) {
+    pub fn next(&self, rest: Rest, limit: usize) -> (Vec<&Row>, Option<Rest>) {
         let Rest { mut after, upto, told } = rest;
         let range = (Bound::Excluded(after), Bound::Included(upto));
-        let mut runners = Vec::with_capacity(limit);
+        let mut rows = Vec::with_capacity(limit);
         let mut looked_at = 0;
         for (came, user) in self.present.range(range).take(limit) {
             (after, looked_at) = (*came, looked_at + 1);
             if told.binary_search(user).is_err() {
-                runners.extend(self.runner(*user));
+                rows.extend(self.runners.get(user));
             }
         }
-        (runners, (looked_at == limit && after < upto).then_some(Rest { after, upto, told }))
+        (rows, (looked_at == limit && after < upto).then_some(Rest { after, upto, told }))
     }
 
     /// Everybody who is ranked, the first one first, with their ranks from 1.
@@ -188,7 +207,7 @@ mod tests {
         while let Some(left) = rest.take() {
             let (piece, next) = mirror.next(left, 100);
             assert!(piece.len() <= 100);
-            told.extend(users(&piece));
+            told.extend(piece.iter().map(|row| row.runner.user));
             rest = next;
         }
         told.sort_unstable();
@@ -207,6 +226,25 @@ mod tests {
         assert_eq!((users(&first), rest), (vec![2], None));
         let ranks: Vec<_> = mirror.ranked().map(|(rank, runner)| (rank, runner.user)).collect();
         assert_eq!(ranks, [(1, 3), (2, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn newcomers_are_told_of_the_latest_position() {
+        let mut mirror = mirror();
+        mirror.put(runner(1, 1, Standing::In), false);
+        let told = |mirror: &Mirror, now_ms| {
+            let rest = Rest { after: 0, upto: 1, told: vec![] };
+            let (rows, _) = mirror.next(rest, 10);
+            String::from_utf8_lossy(rows[0].entered(now_ms)).into_owned()
+        };
+        let first = told(&mirror, 5);
+        assert!(first.contains(r#""distance":0.0"#) && first.contains(r#""timestamp":5"#), "{first}");
+        assert_eq!(told(&mirror, 6), first, "made once");
+        assert!(mirror.advance(&Move { user: 1, at: place(0.5, 1) }));
+        let second = told(&mirror, 7);
+        assert!(second.contains(r#""distance":0.5"#) && second.contains(r#""timestamp":7"#), "{second}");
+        mirror.put(Runner { nickname: "new".into(), ..runner(1, 2, Standing::In) }, true);
+        assert!(told(&mirror, 8).contains(r#""nickname":"new""#));
     }
 
     #[test]
@@ -260,13 +298,13 @@ mod tests {
                     rest = left;
                 } else if let Some(left) = rest.take() {
                     let (piece, next) = mirror.next(left, limit);
-                    known.as_mut().unwrap().extend(piece.iter().map(|runner| runner.user));
+                    known.as_mut().unwrap().extend(piece.iter().map(|row| row.runner.user));
                     rest = next;
                 }
             }
             while let Some(left) = rest.take() {
                 let (piece, next) = mirror.next(left, limit);
-                known.as_mut().unwrap().extend(piece.iter().map(|runner| runner.user));
+                known.as_mut().unwrap().extend(piece.iter().map(|row| row.runner.user));
                 rest = next;
             }
             if let Some(known) = known {

@@ -42,7 +42,7 @@ const PIECES_PER_TURN: usize = 64;
 const PIECE_BEHIND_BYTES: usize = 16 << 10;
 
 /// Rest after a hand-out, for each socket that was written to; `challenge.update_tick` at most.
-const REST_PER_SOCKET: Duration = Duration::from_micros(20);
+const REST_PER_SOCKET: Duration = Duration::from_micros(80);
 
 /// Pause after the latest piece of what the writer tells a worker anew, until sockets that were not in it are
 /// let go.

@@ -392,8 +392,8 @@ fn tell_piece(core: &mut Core, key: Key) {
     };
     let (piece, rest) = course.mirror.next(rest, PIECE);
     let (mut frames, timestamp) = (Vec::new(), unix_ms());
-    for runner in piece {
-        challenge::write(&entered(runner, timestamp), &mut frames);
+    for row in piece {
+        frames.extend_from_slice(row.entered(timestamp));
     }
     if rest.is_some() {
         core.arena.telling.push_back(key);
