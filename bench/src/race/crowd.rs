@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::calls::Admission;
 use super::faults::Kind;
 use super::lines::{Agenda, News, Step};
+use super::memo::Memo;
 use super::sight::Course;
 use super::stages::{Plan, Stage};
 use super::tally::Tally;
@@ -98,6 +99,7 @@ pub struct Crowd<'a> {
     pub(super) members: Vec<Member>,
     poll: Poll,
     pub(super) framer: Framer,
+    pub(super) memo: Memo,
     /// Due when, whose, and of which of its connections.
     pub(super) pings: VecDeque<(u64, usize, u32)>,
     pub(super) records: VecDeque<(u64, usize, u32)>,
@@ -126,6 +128,7 @@ impl<'a> Crowd<'a> {
             members: seats.into_iter().map(member).collect(),
             poll,
             framer: Framer::new(u64::from(random())),
+            memo: Memo::default(),
             pings: VecDeque::new(),
             records: VecDeque::new(),
             opening: VecDeque::new(),

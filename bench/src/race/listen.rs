@@ -2,7 +2,8 @@
 
 use super::crowd::Crowd;
 use super::faults::Kind;
-use super::heard::{self, Heard};
+use super::heard::Heard;
+use super::memo::{About, Said};
 use crate::frame::Opcode;
 use crate::socket::{Phase, Step as Frame};
 
@@ -48,8 +49,9 @@ impl Crowd<'_> {
                     used
                 }
                 Frame::Text(used, text) => {
-                    match heard::read(&text) {
-                        Ok(message) => self.hear(member, &message, now),
+                    match self.memo.read(&text) {
+                        Ok(Said::Member(about)) => self.learn(member, about, now),
+                        Ok(Said::Other(message)) => self.hear(member, &message, now),
                         Err(why) => self.tally.error(why),
                     }
                     used
@@ -63,42 +65,56 @@ impl Crowd<'_> {
         let (course, place) = (&mut self.courses[one.course], one.place);
         let Some(seat) = &mut one.seat else { return };
         let counts = &mut self.tally.counts;
-        match (message.kind.as_ref(), message.user_id, message.distance) {
-            ("ERROR", ..) => {
+        match (message.kind.as_ref(), seat.is_in) {
+            ("ERROR", is_in) => {
                 let code = message.error_code.clone().unwrap_or_default();
-                if seat.is_in {
+                if is_in {
                     self.tally.error(format!("ERROR {code}"));
                 } else {
                     seat.refusal = Some(code);
                 }
             }
-            ("CONNECTED", ..) if !seat.is_in => self.welcome(member, message, now),
-            _ if !seat.is_in => self.tally.error(format!("{} before CONNECTED", message.kind)),
-            ("PONG", ..) => match seat.pinged.pop_front() {
+            ("CONNECTED", false) => self.welcome(member, message, now),
+            (kind, false) => self.tally.error(format!("{kind} before CONNECTED")),
+            ("PONG", true) => match seat.pinged.pop_front() {
                 Some(from_ns) => {
                     counts.pongs += 1;
                     self.tally.pong.note(from_ns, now);
                 }
                 None => course.note(Kind::Duplicated, place, "a PONG without PING"),
             },
-            ("USER_ENTERED", Some(user), Some(distance)) => {
-                (counts.heard_entered, self.news_ns) = (counts.heard_entered + 1, now);
+            (kind, _) => self.tally.error(format!("{kind} that was not expected, or not whole")),
+        }
+    }
+
+    /// Something about another member has come.
+    fn learn(&mut self, member: usize, about: About, now: u64) {
+        let one = &self.members[member];
+        let (course, place) = (&mut self.courses[one.course], one.place);
+        let Some(seat) = &one.seat else { return };
+        if !seat.is_in {
+            return self.tally.error(format!("{about:?} before CONNECTED"));
+        }
+        self.news_ns = now;
+        let counts = &mut self.tally.counts;
+        match about {
+            About::Entered(user, distance) => {
+                counts.heard_entered += 1;
                 course.hears_entered(place, user, distance);
             }
-            ("USER_LEFT", Some(user), _) if message.reason.is_some() => {
-                (counts.heard_left, self.news_ns) = (counts.heard_left + 1, now);
+            About::Left(user) => {
+                counts.heard_left += 1;
                 course.hears_left(place, user);
             }
-            ("PARTICIPANT_UPDATE", Some(user), Some(distance)) => {
-                (counts.heard_updates, self.news_ns) = (counts.heard_updates + 1, now);
-                let at_ms = message.timestamp.unwrap_or(i64::MIN);
-                if let Some(due_ms) = course.hears_update(place, user, distance, at_ms) {
+            About::Update(user, distance, at_ms) => {
+                counts.heard_updates += 1;
+                let due_ms = course.hears_update(place, user, distance, at_ms.unwrap_or(i64::MIN));
+                if let Some(due_ms) = due_ms {
                     let since_ms = i64::try_from(self.clock.unix_ms(now)).unwrap_or(i64::MAX) - due_ms;
                     let since_ns = u64::try_from(since_ms).unwrap_or(0) * 1_000_000;
                     self.tally.update.note(now.saturating_sub(since_ns), now);
                 }
             }
-            (kind, ..) => self.tally.error(format!("{kind} that was not expected, or not whole")),
         }
     }
 

@@ -21,6 +21,7 @@ mod gait;
 mod heard;
 mod lines;
 mod listen;
+mod memo;
 mod page;
 pub mod report;
 pub mod roster;
