@@ -44,8 +44,8 @@ export class Nginx {
   }
 
   // The shipped nginx/minitalk.conf on free ports, with a certificate of its own. `change` turns its text
-  // into what an operator might have made of it.
-  static async shipped(port, change = (text) => text) {
+  // into what an operator might have made of it; `connections` are for each of its two processes.
+  static async shipped(port, change = (text) => text, { connections = 4096 } = {}) {
     const dir = mkdtempSync(path.join(os.tmpdir(), "minitalk-nginx-"));
     const [plain, tls] = [await freePort(), await freePort()];
     const certificate = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -70,8 +70,9 @@ export class Nginx {
     writeFileSync(path.join(dir, "minitalk.conf"), change(text));
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${dir}/${kind};`);
     writeFileSync(path.join(dir, "nginx.conf"), `
+      ${process.getuid() === 0 ? "user root;" : "" /* or its processes may not use the directory */}
       daemon off; worker_processes 2; pid ${dir}/pid; error_log ${dir}/error.log;
-      events { worker_connections 4096; }
+      worker_rlimit_nofile ${2 * connections}; events { worker_connections ${connections}; }
       http { ${temporary.join(" ")} include ${dir}/minitalk.conf; }`);
     const nginx = Object.assign(new Nginx(), { dir, plain, port: tls, url: `https://127.0.0.1:${tls}` });
     nginx.certificate = readFileSync(`${dir}/cert.pem`);
@@ -113,6 +114,12 @@ export class Nginx {
     return files.map((name) => readFileSync(path.join(this.dir, name), "utf8")).join("");
   }
 
+  // The status of each line of the shipped access log.
+  statuses() {
+    const lines = readFileSync(`${this.dir}/access.log`, "utf8").split("\n").slice(0, -1);
+    return lines.map((line) => line.split(" ")[5]);
+  }
+
   // How many requests it has answered, and how many of those with another status than 200.
   answers() {
     const statuses = readFileSync(`${this.dir}/access.log`, "utf8").trim().split("\n");
@@ -122,6 +129,34 @@ export class Nginx {
   stop() {
     this.child.kill("SIGTERM");
     this.child.on("exit", () => rmSync(this.dir, { recursive: true, force: true }));
+  }
+}
+
+// A server behind nginx that breaks in the way that the path names.
+export class BrokenUpstream {
+  static async start() {
+    const broken = Object.assign(new BrokenUpstream(), { silent: [], sockets: new Set() });
+    broken.server = net.createServer((socket) => {
+      broken.sockets.add(socket);
+      socket.on("error", () => {}).on("close", () => broken.sockets.delete(socket));
+      socket.setEncoding("latin1").on("data", (text) => broken.answer(socket, text.split(" ")[1]));
+    });
+    await new Promise((resolve) => broken.server.listen(0, "127.0.0.1", resolve));
+    broken.port = broken.server.address().port;
+    return broken;
+  }
+
+  answer(socket, path) {
+    if (path === "/hangs-up") socket.end();
+    else if (path === "/breaks-off") socket.resetAndDestroy();
+    else if (path === "/babbles") socket.end("HTTP/1.1 200 OK\r\n\0\r\n\r\n");
+    else this.silent.push(path);
+  }
+
+  async stop() {
+    const closed = new Promise((resolve) => this.server.close(resolve));
+    this.sockets.forEach((socket) => socket.destroy());
+    await closed;
   }
 }
 
