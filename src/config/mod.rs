@@ -45,8 +45,11 @@ pub const PUBLISH_QUEUE_BYTES: usize = 64 << 20;
 pub const INTAKE_QUEUE: usize = 8_192;
 /// Messages a history call answers when it names no number.
 pub const HISTORY_DEFAULT: usize = 100;
-/// Reads of history and of lists under way in one worker; more are `OVERLOADED`.
+/// Reads of history and of lists under way in one worker; more wait.
 pub const READS: usize = 64;
+/// Such reads that wait for their turn in one worker; more are `OVERLOADED`. So many clients may come at
+/// one moment and ask for history; a read is about a millisecond of one of two threads.
+pub const READS_WAITING: usize = 16_384;
 /// Searches under way in one worker; more are `OVERLOADED`.
 pub const SEARCHES: usize = 16;
 /// Threads that search in one worker, if there are as many cores.

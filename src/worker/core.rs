@@ -23,6 +23,7 @@ use super::expiry::{self, Expires};
 use super::hub::Hub;
 use super::ids;
 use super::names::Names;
+use super::reader::Turns;
 use super::recovery::{self, Replay, Wish};
 use super::relay::Relay;
 use super::revoked::Revocations;
@@ -73,7 +74,7 @@ pub struct App {
     /// Reads the rooms of those who enter.
     pub doorman: Doorman,
     /// Bounds the reads that wait for the disk.
-    pub reads: Arc<Semaphore>,
+    pub reads: Arc<Turns>,
     /// Bounds the replays that are being read.
     pub replays: Arc<Semaphore>,
     /// The index, for reads that would hold up the loop.

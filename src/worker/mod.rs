@@ -159,7 +159,7 @@ fn build(config: Arc<Config>, worker: u16) -> Result<App, WorkerError> {
         brake,
         wake,
         doorman: entry::Doorman::start(Reader::open(&config.data_dir)?)?,
-        reads: Arc::new(Semaphore::new(config::READS)),
+        reads: Arc::default(),
         replays: Arc::new(Semaphore::new(config::REPLAYS)),
         reader: Arc::new(Mutex::new(Reader::open(&config.data_dir)?)),
         history: Arc::new(History::open(&config.data_dir)?),

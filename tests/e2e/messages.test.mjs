@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { ask, connectSpread, hears, say } from "./lib/clients.mjs";
+import { ask, connect, connectSpread, hears, say } from "./lib/clients.mjs";
 import { call, newRoom, newUsers, ok } from "./lib/rest.mjs";
 import { Server } from "./lib/server.mjs";
 import { next, until } from "./lib/wait.mjs";
@@ -128,6 +128,13 @@ describe("messages", () => {
     assert.deepEqual(Object.keys(rest[0]).sort(), ["content", "id", "roomId", "sender", "seq", "timestamp"]);
     const heard = bob.heard.filter((m) => m.roomId === room).map(({ type, ...message }) => message);
     assert.deepEqual(rest, heard, "history is what was heard live");
+  });
+
+  it("are read by everybody who asks at one moment", async () => {
+    const crowd = await Promise.all(Array.from({ length: 200 }, (_, at) => connect(server, users[at % 3])));
+    const answers = await Promise.all(crowd.map((socket) => ask(socket, "get_messages", { roomId, limit: 1_000 })));
+    assert.deepEqual(answers.filter(({ ok }) => !ok), []);
+    crowd.forEach((socket) => socket.disconnect());
   });
 
   it("are shown in the room list by their last seq", async () => {

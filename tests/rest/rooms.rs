@@ -192,9 +192,9 @@ fn a_step_of_a_batch_that_is_refused_is_told_entry_by_entry() {
     server.stop();
 }
 
-/// An invitation that is stored is a success, however busy the reads behind it are.
+/// So many callers at one moment are a crowd, and no attack.
 #[test]
-fn invitations_among_many_reads_all_succeed() {
+fn many_reads_and_invitations_at_once_all_succeed() {
     const CALLERS: usize = 150;
     let mut server = Server::start(&Options { workers: 1, ..Options::default() });
     let users = server.new_users("user", 3);
@@ -207,8 +207,7 @@ fn invitations_among_many_reads_all_succeed() {
     let invited: Vec<String> = std::thread::scope(|scope| {
         let list = || {
             together.wait();
-            let answer = server.get("/api/chatrooms", Some(&users[0])).outcome();
-            assert!(["200", "503 OVERLOADED"].contains(&answer.as_str()), "{answer}");
+            assert_eq!(server.get("/api/chatrooms", Some(&users[0])).outcome(), "200");
         };
         let invite = || {
             together.wait();

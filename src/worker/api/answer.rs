@@ -46,7 +46,7 @@ impl ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
-        let soon = matches!(refusal.code, Code::RateLimited | Code::Unavailable);
+        let soon = matches!(refusal.code, Code::RateLimited | Code::Unavailable | Code::Overloaded);
         let retry_after = soon.then_some(AGAIN_SECONDS);
         ApiError { refusal, retry_after }
     }

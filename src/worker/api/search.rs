@@ -13,14 +13,11 @@ use super::caller::Caller;
 use super::messages::{self, StoredMessage};
 use super::page;
 use super::rooms::{invalid, known_length};
-use crate::chat::{Code, Refusal};
+use crate::chat::Refusal;
 use crate::config;
 use crate::index::search::{Query, Rooms};
 use crate::journal::search::Needle;
 use crate::wire::events;
-
-/// Seconds after which a refused search may be tried again.
-const RETRY_AFTER: &str = "1";
 
 /// What to look for; text first, so that a mistake can be named.
 #[derive(Deserialize, IntoParams)]
@@ -84,15 +81,7 @@ pub async fn search(
     let rooms = asked.room_id.map_or(Rooms::Of(caller.number), Rooms::One);
     let work = config::SEARCH_PAGE_BYTES;
     let query = Query { needle, rooms, sender: asked.sender, from_ms, to_ms, before, limit, work };
-    let found = match rest.app.searches.run(query).await {
-        Ok(found) => found,
-        Err(refusal) if refusal.code == Code::Overloaded => {
-            let mut response = ApiError::from(refusal).into_response();
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
-            return Ok(response);
-        }
-        Err(refusal) => return Err(refusal.into()),
-    };
+    let found = rest.app.searches.run(query).await?;
     let next = found.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next:x}\""));
     let messages = events::messages_json(&found.messages);
     let body = format!("{{\"messages\":{messages},\"nextCursor\":{next}}}");
