@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header;
+use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tungstenite::handshake::derive_accept_key;
 
-use super::http::{Answer, Mark, Wanted, is_websocket_handshake};
+use super::http::{self, Answer, Mark, Wanted, is_websocket_handshake};
 use super::patience::Watched;
 use super::sid::{self, Sid};
 use super::table::{Conn, Key, Transport};
@@ -211,11 +211,15 @@ impl<H: Host> Door<H> {
         mut request: Request,
         then: impl FnOnce(TcpStream, Vec<u8>) + Send + 'static,
     ) -> Response {
+        if request.version() < Version::HTTP_11 {
+            return (StatusCode::BAD_REQUEST, "a WebSocket handshake needs HTTP/1.1").into_response();
+        }
         if request.headers().get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return (StatusCode::UPGRADE_REQUIRED, [(header::SEC_WEBSOCKET_VERSION, "13")]).into_response();
         }
         let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().to_vec());
         let accept = derive_accept_key(&key.unwrap_or_default());
+        let protocol = http::subprotocol(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             let upgraded = match upgrade.await {
@@ -232,7 +236,11 @@ impl<H: Host> Door<H> {
             (header::UPGRADE, "websocket".to_owned()),
             (header::SEC_WEBSOCKET_ACCEPT, accept),
         ];
-        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+        let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
     }
 
     /// Answers a handshake for a session over a WebSocket.

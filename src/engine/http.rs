@@ -114,6 +114,14 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|listed| listed.trim().eq_ignore_ascii_case(token))
 }
 
+/// The protocol inside the WebSocket that the client is told to be spoken: the first that it offers, for
+/// many clients break off when none of those they offered is chosen. What is spoken is the same.
+pub fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let first = offered.split(',').map(str::trim).find(|offered| !offered.is_empty())?;
+    HeaderValue::from_str(first).ok()
+}
+
 /// 16 random bytes in base64 (RFC 6455 §4.1).
 fn has_key(headers: &HeaderMap) -> bool {
     headers.get(header::SEC_WEBSOCKET_KEY).is_some_and(|key| key.len() == 24)

@@ -1,6 +1,7 @@
 // RFC 6455 over a plain WebSocket, section by section: a raw TCP client against the echo path.
 
 import assert from "node:assert/strict";
+import net from "node:net";
 import { after, before, describe, it } from "node:test";
 import { ProtocolServer, closed, frame, frames, got } from "./lib/protocol.mjs";
 import { until } from "./lib/wait.mjs";
@@ -176,6 +177,28 @@ describe("RFC 6455", () => {
     const [, response] = await new Promise((resolve) => ws.once("unexpected-response", (...args) => resolve(args)));
     assert.deepEqual([response.statusCode, response.headers["sec-websocket-version"]], [426, "13"]);
     response.destroy();
+    const old = net.connect(server.port, "127.0.0.1");
+    let said = "";
+    old.on("data", (data) => (said += data));
+    old.write("GET /echo HTTP/1.0\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    await until("a refusal", () => /^HTTP\/1\.[01] 400 /.test(said));
+    old.destroy();
+  });
+
+  it("chooses the first of the protocols that a client offers, who may break off otherwise (4.2.2)", async () => {
+    for (const [offered, chosen] of [[undefined, undefined], ["chat", "chat"], ["b, a", "b"], [" , c", "c"]]) {
+      const socket = net.connect(server.port, "127.0.0.1");
+      let said = "";
+      socket.on("data", (data) => (said += data));
+      const line = offered === undefined ? "" : `Sec-WebSocket-Protocol: ${offered}\r\n`;
+      socket.write(`GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${line}` +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+      await until("an answer", () => said.includes("\r\n\r\n"));
+      assert.match(said, /^HTTP\/1\.1 101 /);
+      assert.equal(/^sec-websocket-protocol: (.*)\r$/im.exec(said)?.[1], chosen);
+      socket.destroy();
+    }
   });
 
   it("keeps up with many messages at once", async () => {
