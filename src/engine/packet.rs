@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::host::{PARSE_ERROR, Raw};
 use super::table::{Bring, Key, Pause, Phase, Transport};
 use super::{Host, socketio};
-use crate::wire::engine::packet as engine;
+use crate::wire::engine::{decode_binary, packet as engine};
 use crate::wire::frame::{self, Violation, close_code, violation};
 
 /// Acts on a packet that came as text.
@@ -29,6 +29,11 @@ pub fn text<H: Host>(host: &mut H, key: Key, text: &str) -> Result<(), Violation
             Ok(())
         }
         Some(&engine::NOOP) => Ok(()),
+        // Bytes, over a WebSocket too if the client was told to (`forceBase64`).
+        Some(&engine::BINARY) => {
+            let bytes = decode_binary(&text.as_bytes()[1..]).map_err(|_| PARSE_ERROR)?;
+            binary(host, key, &bytes)
+        }
         Some(&engine::PING) => Err(violation("in this protocol the server pings")),
         _ => Err(PARSE_ERROR),
     }

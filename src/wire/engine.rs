@@ -15,9 +15,6 @@ use super::frame::{self, Kind};
 /// Stands between two packets of a payload.
 pub const SEPARATOR: u8 = 0x1e;
 
-/// First character of a binary packet in a payload.
-const BINARY: u8 = b'b';
-
 /// Base64 as browsers write it; like the reference server, unpadded is read as well.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -40,6 +37,8 @@ pub mod packet {
     pub const UPGRADE: u8 = b'5';
     /// Either way: nothing.
     pub const NOOP: u8 = b'6';
+    /// Either way: bytes for the layer above, in base64.
+    pub const BINARY: u8 = b'b';
 }
 
 /// Why a handshake is refused, with the code and sentence that Engine.IO clients know.
@@ -131,12 +130,14 @@ pub fn first_packet(payload: &[u8]) -> Result<(Packet<'_>, usize), BadPayload> {
     }
     match text.as_bytes() {
         [] => Err(BadPayload),
-        [BINARY, encoded @ ..] => {
-            let bytes = BASE64.decode(encoded).map_err(|_| BadPayload)?;
-            Ok((Packet::Binary(bytes.into()), used))
-        }
+        [packet::BINARY, encoded @ ..] => Ok((Packet::Binary(decode_binary(encoded)?), used)),
         _ => Ok((Packet::Text(text), used)),
     }
+}
+
+/// Reads what stands behind [`packet::BINARY`].
+pub fn decode_binary(encoded: &[u8]) -> Result<Bytes, BadPayload> {
+    BASE64.decode(encoded).map(Bytes::from).map_err(|_| BadPayload)
 }
 
 /// Appends the packets that lie in `frames`, which [`frame`] has written, to a payload: up to `most`,
@@ -157,7 +158,7 @@ pub fn append_frames(frames: &[u8], most: &mut usize, payload: &mut Vec<u8>) -> 
         }
         match kind {
             Kind::Binary => {
-                payload.push(BINARY);
+                payload.push(packet::BINARY);
                 payload.extend_from_slice(BASE64.encode(body).as_bytes());
             }
             Kind::Close => payload.push(packet::CLOSE),

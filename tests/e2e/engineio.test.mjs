@@ -238,8 +238,17 @@ describe("Engine.IO", () => {
       ws.close();
     });
 
+    it("carries bytes in base64 as well", async () => {
+      const ws = await server.session("/engine.io/", "&b64=1");
+      for (const [text, bytes] of [["bAQIDBA==", [1, 2, 3, 4]], ["b/+8", [255, 239]], ["b", []]]) {
+        ws.send(text);
+        await got(ws, Buffer.from(bytes));
+      }
+      ws.close();
+    });
+
     it("is closed for what is no packet", async () => {
-      for (const packet of ["abc", "", "2", "0"]) {
+      for (const packet of ["abc", "b!", "", "2", "0"]) {
         const ws = await server.session();
         ws.send(packet);
         assert.equal(await closed(ws), 1002, packet);

@@ -205,9 +205,13 @@ describe("Socket.IO", () => {
     }
   });
 
-  for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
-    it(`serves the stock client over ${transports.join(", then ")}`, async () => {
-      const socket = io(`${server.url}/custom`, { transports, forceNew: true, auth: { token: "x" } });
+  const ways = [["polling"], ["websocket"], ["polling", "websocket"]].map((transports) => ({ transports }));
+  // What the documentation of the client lets one ask of the WebSocket.
+  const asking = [{ forceBase64: true }, { protocols: ["chat", "x"] }].map((more) => ({ transports: ["websocket"], ...more }));
+  for (const options of [...ways, ...asking]) {
+    const { transports } = options;
+    it(`serves the stock client with ${JSON.stringify(options)}`, async () => {
+      const socket = io(`${server.url}/custom`, { ...options, forceNew: true, auth: { token: "x" } });
       const auth = next(socket, "auth");
       await next(socket, "connect");
       assert.deepEqual(await auth, [{ token: "x" }]);
