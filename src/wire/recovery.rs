@@ -14,10 +14,15 @@
 //!
 //! A seal is HMAC-SHA-256 (RFC 2104) of the text before it, under a key of its own for either kind,
 //! derived from the server's secret.
+//!
+//! The id that a session has in the namespace (`socket.id`), which is no secret, is made of what its pid
+//! names in the same way: a client that goes on with its session has the id that it had before.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -28,6 +33,9 @@ const PID_SEAL: usize = 16;
 
 /// Bytes of a seal in an offset.
 const OFFSET_SEAL: usize = 6;
+
+/// Bytes of a session's id before they are spelled in base64url.
+const ID_BYTES: usize = 15;
 
 /// Whose a session is: nobody goes on with one that began before all tokens of its user were ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +61,7 @@ pub struct Session {
 pub struct Seals {
     pid: Hmac<Sha256>,
     offset: Hmac<Sha256>,
+    id: Hmac<Sha256>,
 }
 
 impl Seals {
@@ -61,17 +70,22 @@ impl Seals {
         Seals {
             pid: derived(secret, b"minitalk recovery pid"),
             offset: derived(secret, b"minitalk recovery offset"),
+            id: derived(secret, b"minitalk recovery id"),
         }
     }
 
     /// The pid of a session.
     pub fn pid(&self, session: &Session) -> String {
-        let Session { owner: Owner { user, generation }, start, nonce } = session;
-        let mut text = format!("{user:x}.{generation:x}.{start:x}.{nonce:016x}");
+        let mut text = named(session);
         let seal = u128::from_be_bytes(first(&seal(&self.pid, text.as_bytes())));
         // Writing to a string does not fail.
         let _ = write!(text, ".{seal:032x}");
         text
+    }
+
+    /// The id of a session in its namespace: 20 characters.
+    pub fn id(&self, session: &Session) -> String {
+        URL_SAFE_NO_PAD.encode(first::<ID_BYTES>(&seal(&self.id, named(session).as_bytes())))
     }
 
     /// The session that a pid names; `None`: it is none of ours.
@@ -96,6 +110,11 @@ impl Seals {
     pub fn read_offset(&self, offset: &str) -> Option<u64> {
         u64::from_str_radix(opened::<OFFSET_SEAL>(&self.offset, offset)?, 16).ok()
     }
+}
+
+/// A session as its pid begins.
+fn named(Session { owner: Owner { user, generation }, start, nonce }: &Session) -> String {
+    format!("{user:x}.{generation:x}.{start:x}.{nonce:016x}")
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
@@ -152,6 +171,10 @@ mod tests {
         );
         assert_eq!((Seals::new("t").read_pid(&pid), Seals::new("t").read_offset(&at)), (None, None));
         assert_eq!((Seals::new("s").read_pid(&at), Seals::new("s").read_offset(&pid)), (None, None));
+        let id = Seals::new("s").id(&session);
+        assert_eq!((id.len(), &id), (20, &Seals::new("s").id(&session)));
+        assert_ne!(id, Seals::new("s").id(&Session { nonce: 4, ..session }));
+        assert_ne!(id, Seals::new("t").id(&session));
     }
 
     proptest! {

@@ -136,8 +136,9 @@ fn connected(core: &mut Core, key: Key, owner: Owner, session: Option<Session>, 
 
 /// Appends the answer to CONNECT.
 fn answer(seals: &Seals, session: Option<&Session>, out: &mut Vec<u8>) {
+    let id = session.map_or_else(sid::anonymous, |session| seals.id(session));
     let pid = session.map(|session| seals.pid(session));
-    write::connect("/", &sid::anonymous(), pid.as_deref(), out);
+    write::connect("/", &id, pid.as_deref(), out);
 }
 
 /// Sends `frames` and what was held for the client, and makes it live.

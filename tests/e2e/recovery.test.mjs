@@ -20,7 +20,7 @@ async function wanderer(server, user, { auth = {}, ...options } = {}) {
   const proxy = await Proxy.start(server);
   const socket = io(proxy.url, { transports: ["websocket"], ...FAST, auth: { token: user.token, ...auth }, ...options });
   Object.assign(socket, { proxy, heard: [], extra: [], gaps: [], sessions: [] });
-  socket.on("connect", () => socket.sessions.push({ recovered: socket.recovered, pid: socket._pid }));
+  socket.on("connect", () => socket.sessions.push({ id: socket.id, recovered: socket.recovered, pid: socket._pid }));
   socket.on("gap", (gap) => socket.gaps.push(gap));
   socket.on("message", (message, ...extra) => {
     socket.heard.push(message);
@@ -136,7 +136,7 @@ for (const [way, transports] of Object.entries(WAYS)) describe(`a client that co
     wanted.push((await say(alice, room, "the last")).seq);
     await hearsAll(bob, wanted);
     assert.deepEqual(bob.sessions.map((s) => s.recovered ?? false), [false, true, true, true, true]);
-    assert.equal(new Set(bob.sessions.map((s) => s.pid)).size, 1);
+    for (const name of ["pid", "id"]) assert.equal(new Set(bob.sessions.map((s) => s[name])).size, 1, name);
     end(bob);
   });
 
@@ -187,12 +187,12 @@ for (const [way, transports] of Object.entries(WAYS)) describe(`a client that co
     await hearsAll(bob, wanted);
     await away(bob);
     await sayMany(alice, room, "missed", 5);
-    const pid = bob._pid;
+    const { _pid: pid, id } = bob;
     bob._lastOffset = bob._lastOffset.replace(/.$/, (digit) => (digit === "0" ? "1" : "0"));
     await back(bob);
     wanted.push((await say(alice, room, "new")).seq);
     await hearsAll(bob, wanted);
-    assert.ok(!last(bob).recovered && last(bob).pid && last(bob).pid !== pid);
+    assert.ok(!last(bob).recovered && last(bob).pid && last(bob).pid !== pid && last(bob).id !== id);
     // The new session can be recovered, although the client still had the bad offset when it began.
     await away(bob);
     wanted.push((await say(alice, room, "missed again")).seq);
