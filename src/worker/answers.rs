@@ -131,7 +131,7 @@ fn done(core: &mut Core, asker: Asker, outcome: Outcome) {
         }
         Asker::JoinRoom(key, ack, room_id) => {
             if let Err(refusal) = commands::on_joined(core, key, &room_id, ack) {
-                commands::refuse(core, key, ack, &refusal);
+                commands::refuse_join(core, key, ack, &refusal);
             }
             core.engine.resume_reading(key);
         }

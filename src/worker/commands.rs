@@ -36,8 +36,10 @@ pub fn run(core: &mut Core, key: Key, event: &Event<'_>, ack: Option<u64>) {
         }
     });
     if let Err(refusal) = done {
-        if event.name == "send_message" {
-            core.counters.refused.note(refusal.code);
+        match &*event.name {
+            "send_message" => core.counters.refused.note(refusal.code),
+            "join_room" => return refuse_join(core, key, ack, &refusal),
+            _ => {}
         }
         refuse(core, key, ack, &refusal);
     }
@@ -49,6 +51,15 @@ pub fn refuse(core: &mut Core, key: Key, ack: Option<u64>, refusal: &Refusal) {
         Some(ack) => events::ack_refused(ack, refusal, out),
         None => events::error(refusal, out),
     });
+}
+
+/// Tells a client that it does not get into a room. As [`tell_about_room`] tells of success by an event
+/// and an ack, so is a client told that is not a member, whether it listens to one or the other.
+pub fn refuse_join(core: &mut Core, key: Key, ack: Option<u64>, refusal: &Refusal) {
+    if ack.is_some() && refusal.code == Code::NotAMember {
+        refuse(core, key, None, refusal);
+    }
+    refuse(core, key, ack, refusal);
 }
 
 /// Checks membership by the hub and, before a refusal, by the index, where a change shows before

@@ -127,8 +127,11 @@ describe("rooms", () => {
     sockets[3].emit("join_room", { roomId });
     assert.deepEqual((await refused)[0],
       { message: "You are not a member of this chat room", code: "NOT_A_MEMBER" });
+    // An ack makes no difference, as it makes none to `joined_room`.
+    const again = next(sockets[3], "error");
     const ack = await ask(sockets[3], "join_room", { roomId });
     assert.deepEqual([ack.ok, ack.code], [false, "NOT_A_MEMBER"]);
+    assert.deepEqual((await again)[0], { message: ack.message, code: ack.code });
     await say(sockets[0], roomId, "among us");
     await hears(sockets[1], "among us");
     assert.ok(!sockets[3].heard.some((m) => m.content === "among us"));
