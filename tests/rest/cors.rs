@@ -46,7 +46,7 @@ fn a_listed_page_may_ask_and_read() {
             assert!(headers.contains("authorization") && headers.contains("content-type"), "{headers}");
             assert!(asked.header("access-control-max-age").is_some_and(|age| age.parse::<u32>().is_ok()));
             assert_eq!(asked.header("vary"), Some("Origin"));
-            assert_eq!(asked.header("access-control-allow-credentials"), None);
+            assert_eq!(asked.header("access-control-allow-credentials"), Some("true"));
         }
         let token = format!("{}Authorization: Bearer {}\r\n", from(origin), alice.token);
         for (path, headers, status) in [
@@ -58,10 +58,25 @@ fn a_listed_page_may_ask_and_read() {
             let read = call(&server, "GET", path, headers);
             assert_eq!(read.status, status, "{origin} {path}");
             assert_eq!(read.header("access-control-allow-origin"), Some(origin), "refusals too");
+            assert_eq!(read.header("access-control-allow-credentials"), Some("true"));
             assert_eq!(read.header("access-control-expose-headers"), Some("x-next-cursor"));
             assert_eq!(read.header("vary"), Some("Origin"));
         }
     }
+    server.stop();
+}
+
+/// Pages that were written for another back end send what that one let them.
+#[test]
+fn a_page_may_send_headers_of_its_own() {
+    let mut server = server();
+    let wanted =
+        "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-requested-with,x-a\r\n";
+    let asked = call(&server, "OPTIONS", "/api/auth/login", &format!("{}{wanted}", from(LISTED)));
+    assert_eq!(
+        (asked.status, asked.header("access-control-allow-headers")),
+        (204, Some("x-requested-with,x-a"))
+    );
     server.stop();
 }
 
