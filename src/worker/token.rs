@@ -103,6 +103,8 @@ impl Tokens {
     pub fn new(secret: &str, ttl: Duration) -> Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
+        // Ours don't have it; others that know the secret may.
+        validation.validate_nbf = true;
         Tokens {
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             decoding: DecodingKey::from_secret(secret.as_bytes()),
@@ -180,6 +182,19 @@ mod tests {
         }
         let dead = tokens.issue_at(1_000_000_000, 7, "x", 0).unwrap();
         assert_eq!(tokens.present(&dead), Presented::Refused);
+    }
+
+    #[test]
+    fn a_token_is_not_good_before_its_time() {
+        let tokens = Tokens::new("secret", Duration::from_secs(60));
+        let now = unix_now();
+        for (nbf, good) in [(now - 1, true), (now + 3_600, false)] {
+            let claims = serde_json::json!({
+                "sub": 7, "username": "x", "iat": now, "exp": now + 7_200, "jti": "x", "nbf": nbf,
+            });
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &tokens.encoding).unwrap();
+            assert_eq!(tokens.check(&token).is_some(), good, "{nbf}");
+        }
     }
 
     #[test]
