@@ -8,6 +8,7 @@ pub mod compact;
 mod export;
 mod fault;
 pub mod import;
+mod known;
 pub mod lock;
 mod manual;
 mod progress;

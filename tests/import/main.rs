@@ -7,6 +7,7 @@ mod common;
 
 mod bad;
 mod kill;
+mod lived;
 mod members;
 mod moved;
 mod round;

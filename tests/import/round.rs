@@ -49,24 +49,29 @@ fn fields_and_files_of_any_kind() {
         {"username": "가", "password": bcrypt, "createdAt": "2024-01-01T00:00:00.000Z", "id": 5},
         {"id": 7, "username": "b", "password": argon2, "createdAt": "2024-01-01T00:00:00Z"},
         {"username": "c", "password": null, "createdAt": 1_700_000_000_123_u64, "__v": 0, "roles": [{"x": "\u{1}"}]},
+        {"username": "d", "password": bcrypt, "createdAt": "2024-01-01T00:00:00.000Z", "nickname": null, "profileImage": ""},
     ]);
     let rooms = json!([
         {"roomId": "r 1", "name": "n", "participants": [], "createdBy": "c", "createdAt": "1969-12-31T23:59:59.999Z"},
         {"roomId": "방", "name": "n", "participants": ["b", "가"], "createdBy": "c", "createdAt": "2024-01-01T00:00:00.000+00:00", "open": true, "type": "group"},
+        {"roomId": "r 2", "name": "n", "participants": ["b"], "createdBy": "b", "createdAt": "2024-01-01T00:00:00.000Z", "open": false},
+        {"roomId": "r 3", "name": "n", "participants": ["b"], "createdBy": "b", "createdAt": "2024-01-01T00:00:00.000Z", "open": null},
     ]);
     let message = |id: serde_json::Value, room: &str| json!({"id": id, "roomId": room, "sender": "c", "content": "", "timestamp": "2024-01-01T00:00:00.1234567Z", "createdAt": "2024-01-01T00:00:00.123Z"});
     let mut own = message(json!("0000000000000001-1"), "방");
     own["clientId"] = json!("c-1");
     own["userId"] = json!("\",\"userId\":3");
+    let mut nameless = message(json!(12), "r 1");
+    nameless["clientId"] = json!(null);
     place.write("source/users.json", users.to_string());
     place.write("source/chatrooms.json", rooms.to_string());
     place.write("source/messages_2.json", json!([message(json!(-1.5e3), "방"), own]).to_string());
-    place.write("source/messages_4.json", json!([message(json!(12), "r 1")]).to_string());
+    place.write("source/messages_4.json", json!([nameless]).to_string());
     place.write("source/messages_10.json", "[]");
     place.import_well(&source);
     let numbers: Vec<u64> =
         place.log("users.jsonl").iter().map(|user| user["userId"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, [5, 7, 8], "numbers that rise are kept");
+    assert_eq!(numbers, [5, 7, 8, 9], "numbers that rise are kept");
     let ids: Vec<_> = place.log("messages_000001.jsonl").iter().map(|line| line["id"].clone()).collect();
     assert_eq!(ids, [json!("-1500.0"), json!("0000000000000001-1"), json!("12")]);
     let out = place.export("out");

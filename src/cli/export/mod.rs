@@ -1,7 +1,7 @@
 //! `minitalk export`: everything in the older JSON layout, in memory that does not grow with it.
 //!
 //! The logs say what there is and in which order; the index, brought into step first, what of it still
-//! holds: who is in a room by now, which password.
+//! holds: who is in a room by now, which password. What is exported can be imported again.
 
 mod elements;
 
@@ -15,6 +15,7 @@ use clap::Args;
 use self::elements::{ArrayFile, Object};
 use super::import::fields::Fields;
 use super::import::old;
+use super::known::Known;
 use super::lock::{self, LockError};
 use super::progress::Progress;
 use super::{DataArgs, Fault};
@@ -22,6 +23,7 @@ use crate::config::Environment;
 use crate::index::IndexError;
 use crate::index::build::{self, BuildError, Ends};
 use crate::index::store::Store;
+use crate::journal::compacted::{Compacted, HEADER_BYTES};
 use crate::journal::lines::Lines;
 use crate::journal::record::{
     self, BadRecord, Message, Profile, RoomChange, RoomRecord, UserChange, UserRecord,
@@ -78,9 +80,12 @@ pub(super) fn run(args: ExportArgs, environment: Environment<'_>) -> Result<Exit
     observe::start("export", environment);
     let data_dir = args.data.data_dir(environment)?;
     match export(&data_dir, &args.destination) {
-        Ok([users, rooms, messages, files]) => {
-            let text =
+        Ok(Counts { users, rooms, messages, files, left_out }) => {
+            let mut text =
                 format!("exported: {users} users, {rooms} rooms, {messages} messages in {files} files\n");
+            if left_out > 0 {
+                text += &format!("left out: {left_out} messages whose room or sender is no longer there\n");
+            }
             super::show(&text).map(ExitCode::from)
         }
         Err(error) => {
@@ -93,8 +98,17 @@ pub(super) fn run(args: ExportArgs, environment: Environment<'_>) -> Result<Exit
     }
 }
 
-/// Does it; answers how many users, rooms, messages and files of messages.
-fn export(data_dir: &Path, destination: &Path) -> Result<[u64; 4], ExportError> {
+/// What was exported.
+struct Counts {
+    users: u64,
+    rooms: u64,
+    messages: u64,
+    files: u64,
+    /// Messages that nobody can read any more, and no import would take.
+    left_out: u64,
+}
+
+fn export(data_dir: &Path, destination: &Path) -> Result<Counts, ExportError> {
     let _lock = lock::lock(data_dir)?;
     let refused = |error| ExportError::Destination { path: destination.to_owned(), error };
     fs::create_dir_all(destination).map_err(refused)?;
@@ -108,8 +122,8 @@ fn export(data_dir: &Path, destination: &Path) -> Result<[u64; 4], ExportError> 
         Export { data_dir, destination, store, object: Object::default(), stamp: Stamp::default() };
     let users = export.users(users)?;
     let rooms = export.rooms(rooms)?;
-    let (messages, files) = export.messages(messages)?;
-    Ok([users, rooms, messages, files])
+    let counts = Counts { users, rooms, messages: 0, files: 0, left_out: 0 };
+    export.messages(messages, counts)
 }
 
 struct Export<'a> {
@@ -204,34 +218,42 @@ impl Export<'_> {
         Ok(true)
     }
 
-    /// Answers how many messages in how many files.
-    fn messages(&mut self, newest: Scan) -> Result<(u64, u64), ExportError> {
+    /// Answers what was exported with the messages.
+    fn messages(&mut self, newest: Scan, mut counts: Counts) -> Result<Counts, ExportError> {
         let segments = segment::list(self.data_dir)?;
         let bytes = segments.iter().filter_map(|segment| segment.path.metadata().ok()).map(|file| file.len());
         let mut progress = Progress::new("messages", bytes.sum());
-        let (mut file, mut messages, mut before): (Option<ArrayFile>, u64, u64) = (None, 0, 0);
-        let mut number = 0;
+        let (mut file, mut before): (Option<ArrayFile>, u64) = (None, 0);
+        let (mut rooms, mut senders) = (Known::default(), Known::default());
         for (at, segment) in segments.iter().enumerate() {
             let end = if at + 1 == segments.len() { newest.end } else { u64::MAX };
             let read = each_line(&segment.path, end, &mut |line, byte, bad| {
                 let message = record::decode_message(line).map_err(bad)?;
                 progress.item(before + byte);
                 let begins = message.imported.as_ref().and_then(|original| original.file);
+                let room = |id: &str| Ok(self.store.room(id)?.map(drop));
+                let is_there = rooms.look_up(&message.room_id, room)?.is_some()
+                    && senders.look_up(&message.sender, |name| self.store.user_number(name))?.is_some();
                 let full = message.imported.is_none()
                     && file.as_ref().is_some_and(|file| file.elements() >= MESSAGES_PER_FILE);
-                if file.is_none() || begins.is_some() || full {
-                    let wanted = begins.unwrap_or(0).max(number + 1);
-                    self.next_file(&mut file, &mut number, wanted)?;
+                // Also where it is left out a file begins: those behind it keep their numbers.
+                if begins.is_some() || is_there && (file.is_none() || full) {
+                    let wanted = begins.unwrap_or(0).max(counts.files + 1);
+                    self.next_file(&mut file, &mut counts.files, wanted)?;
+                }
+                if !is_there {
+                    counts.left_out += 1;
+                    return Ok(());
                 }
                 self.message(&message);
-                messages += 1;
+                counts.messages += 1;
                 file.as_mut().map_or(Ok(()), |file| file.push(&self.object)).map_err(self.refused())
             })?;
             before += read;
         }
         progress.finish();
         file.map_or(Ok(()), ArrayFile::finish).map_err(self.refused())?;
-        Ok((messages, number))
+        Ok(counts)
     }
 
     /// Goes on with the file of number `wanted`. Those between were empty where they came from.
@@ -279,10 +301,12 @@ fn original(source: Option<&str>) -> Fields<'_> {
 
 type EachLine<'a> = dyn FnMut(&[u8], u64, &dyn Fn(BadRecord) -> ExportError) -> Result<(), ExportError> + 'a;
 
-/// Tells each line of a log up to a byte, and where it begins; answers how many bytes that were.
+/// Tells each record's line of a log up to a byte, and where it begins; answers how many bytes that were.
 fn each_line(path: &Path, end: u64, tell: &mut EachLine<'_>) -> Result<u64, ExportError> {
     let file = File::open(path).map_err(JournalError::io(path))?;
-    let mut lines = Lines::up_to(&file, 0, end);
+    let compacted = Compacted::of(&file).map_err(JournalError::io(path))?;
+    let begin = compacted.map_or(0, |_| HEADER_BYTES as u64);
+    let mut lines = Lines::up_to(&file, begin, end);
     let mut read = 0;
     while let Some(line) = lines.next_line().map_err(JournalError::io(path))? {
         let bad = |bad: BadRecord| recover::damaged(&file, path, line.start, bad.to_string()).into();

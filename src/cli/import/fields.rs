@@ -74,6 +74,15 @@ impl<'a> Fields<'a> {
         found
     }
 
+    /// Keeps what the original says in a field that says nothing to us (`null`, an empty text) and so would be
+    /// lost.
+    pub fn keep_empty(&self, name: &str, source: &mut Source) {
+        let said = self.0.iter().rfind(|(key, _)| key == name);
+        if let Some((_, value)) = said.filter(|(_, value)| matches!(value.get(), "null" | "\"\"")) {
+            source.add(name, value.get());
+        }
+    }
+
     /// The fields of an object's text.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Messages of the older layout: numbered in the order of the files, and in each file of its array.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -11,8 +10,8 @@ use super::bad::Skipped;
 use super::old::{self, OldMessage};
 use super::target::Target;
 use crate::chat::{OpId, UserId};
+use crate::cli::known::Known;
 use crate::cli::progress::Progress;
-use crate::index::IndexError;
 use crate::journal::JournalError;
 use crate::journal::record::{self, Imported, Message};
 use crate::journal::stamp::Stamp;
@@ -22,9 +21,6 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// Bytes of lines between two syncs.
 const SYNC_BYTES: u64 = 64 << 20;
-
-/// Names of users and rooms that are remembered, at most; then all are forgotten.
-const REMEMBERED: usize = 100_000;
 
 /// Reads all files; answers how many messages are in.
 ///
@@ -45,8 +41,8 @@ pub fn import(
         count: 0,
         unsynced: 0,
         stamp: Stamp::default(),
-        users: HashMap::new(),
-        rooms: HashMap::new(),
+        users: Known::default(),
+        rooms: Known::default(),
     };
     let (mut stamp, mut messages, mut before) = (Stamp::default(), 0, 0);
     for (number, path) in files {
@@ -91,8 +87,8 @@ struct Writing<'a> {
     /// The last message known to be durable.
     synced: u64,
     stamp: Stamp,
-    users: HashMap<String, Option<UserId>>,
-    rooms: HashMap<String, Option<()>>,
+    users: Known<UserId>,
+    rooms: Known<()>,
 }
 
 impl Writing<'_> {
@@ -100,11 +96,11 @@ impl Writing<'_> {
     fn write(&mut self, message: OldMessage<'_>, file: Option<u64>) -> Result<Option<String>, ImportError> {
         let OldMessage { id, room_id, sender, content, client_id, at, source } = message;
         let store = &self.target.bulk.store;
-        let Some(user) = look_up(&mut self.users, &sender, |name| store.user_number(name))? else {
+        let Some(user) = self.users.look_up(&sender, |name| store.user_number(name))? else {
             return Ok(Some(format!("sender: there is no user {sender}")));
         };
         let room = |id: &str| Ok(store.room(id)?.map(drop));
-        if look_up(&mut self.rooms, &room_id, room)?.is_none() {
+        if self.rooms.look_up(&room_id, room)?.is_none() {
             return Ok(Some(format!("roomId: there is no room {room_id}")));
         }
         let seq = self.target.next_seq;
@@ -146,21 +142,4 @@ impl Writing<'_> {
         self.count = 0;
         Ok(())
     }
-}
-
-/// What the index says of a name, asked once for as long as it is remembered.
-fn look_up<T: Copy>(
-    known: &mut HashMap<String, Option<T>>,
-    name: &str,
-    ask: impl FnOnce(&str) -> Result<Option<T>, IndexError>,
-) -> Result<Option<T>, IndexError> {
-    if let Some(found) = known.get(name) {
-        return Ok(*found);
-    }
-    if known.len() == REMEMBERED {
-        known.clear();
-    }
-    let found = ask(name)?;
-    known.insert(name.to_owned(), found);
-    Ok(found)
 }

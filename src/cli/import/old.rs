@@ -111,6 +111,9 @@ fn user(mut fields: Fields<'_>, stamp: &mut Stamp) -> Result<Person, String> {
         }
     };
     let at = fields.time("createdAt", None, stamp, &mut source)?;
+    for name in ["nickname", "profileImage"] {
+        fields.keep_empty(name, &mut source);
+    }
     let (nickname, profile_image) = looks(&mut fields)?;
     let source = fields.rest(source)?;
     Ok(Person { given, profile: Profile { username, password, nickname, profile_image, source }, at })
@@ -188,9 +191,13 @@ pub fn room(mut fields: Fields<'_>, stamp: &mut Stamp) -> Result<OldRoom, String
     let participants = fields.take("participants").ok_or("participants is missing")?;
     let participants = serde_json::from_str(participants.get())
         .map_err(|_| "participants must be an array of user names".to_owned())?;
-    let created_by = fields.text("createdBy")?.into_owned();
-    let open = fields.take("open").is_some_and(|open| open.get() == "true");
     let mut source = Source::default();
+    let created_by = fields.text("createdBy")?.into_owned();
+    let open = fields.take("open");
+    if let Some(other) = open.filter(|open| open.get() != "true") {
+        source.add("open", other.get());
+    }
+    let open = open.is_some_and(|open| open.get() == "true");
     let at = fields.time("createdAt", None, stamp, &mut source)?;
     let source = fields.rest(source)?;
     Ok(OldRoom { room_id, name, participants, created_by, open, at, source })
@@ -246,6 +253,7 @@ pub fn message<'a>(
     if content.len() > MESSAGE_BYTES - 4_096 {
         return Err(format!("content must not exceed {} bytes", MESSAGE_BYTES - 4_096));
     }
+    fields.keep_empty("clientId", &mut source);
     let client_id = fields.optional_text("clientId")?;
     client_id.as_deref().map_or(Ok(()), rules::client_id).map_err(|refusal| refusal.message)?;
     let at = fields.time("timestamp", None, stamp, &mut source)?;
