@@ -6,6 +6,7 @@
 mod fading;
 pub mod id;
 pub mod late;
+pub mod name;
 pub mod pace;
 pub mod refusal;
 pub mod room;

@@ -2,9 +2,9 @@
 //!
 //! Each rule takes the raw value and answers the refusal that a client sees.
 
-use super::{Code, Refusal};
+use super::{Code, Refusal, name};
 
-/// Characters (Unicode scalar values) of a user name, at most.
+/// Characters (Unicode scalar values) of a user name, composed, at most.
 pub const USERNAME_CHARS: usize = 100;
 /// Bytes of a password, at most: longer ones would only buy an attacker hashing time.
 pub const PASSWORD_BYTES: usize = 1024;
@@ -27,7 +27,7 @@ pub const PARTICIPANTS_PER_CALL: usize = 100_000;
 
 /// A user name: something visible, no control characters, not padded with white space.
 pub fn username(name: &str) -> Result<(), Refusal> {
-    name_like("username", name, USERNAME_CHARS)
+    name_like("username", &name::composed(name), USERNAME_CHARS)
 }
 
 /// A room's name: the same rule with its own length.
@@ -127,6 +127,9 @@ mod tests {
             assert!(username(name).is_err(), "{name:?}");
         }
         assert_eq!(username(&"가".repeat(USERNAME_CHARS)), Ok(()));
+        let apart = "\u{1100}\u{1161}";
+        assert_eq!(username(&apart.repeat(USERNAME_CHARS)), Ok(()), "one syllable, however it is spelt");
+        assert!(username(&apart.repeat(USERNAME_CHARS + 1)).is_err());
     }
 
     #[test]

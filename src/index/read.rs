@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::database::Follower;
 use super::runs::file::RunFile;
 use super::{IndexError, password, schema};
-use crate::chat::UserId;
+use crate::chat::{UserId, name};
 
 /// Participants that [`RoomInfo`] names, at most.
 pub const PARTICIPANTS_SHOWN: usize = 1_000;
@@ -127,14 +127,17 @@ impl Reader {
         &self.data_dir
     }
 
-    /// The user of that name.
+    /// The user of that name, in whichever spelling.
     ///
     /// # Errors
     /// The index can't be read; so for all questions below.
     pub fn user_by_name(&self, name: &str) -> Result<Option<User>, IndexError> {
         self.ask(|index| {
             let sql = format!("{USER} WHERE username = ?1");
-            index.prepare_cached(&sql)?.query_row([name], user).optional()
+            let mut statement = index.prepare_cached(&sql)?;
+            let found =
+                name::spellings(name).map(|spelling| statement.query_row([spelling], user).optional());
+            found.filter_map(Result::transpose).next().transpose()
         })
     }
 

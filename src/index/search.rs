@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use self::plan::{Plan, Unit};
 use super::{ReadError, Reader, runs};
-use crate::chat::UserId;
+use crate::chat::{UserId, name};
 use crate::journal::read::PlaceReader;
 use crate::journal::record::{self, Message};
 use crate::journal::search::{self, Candidate, Needle};
@@ -287,7 +287,7 @@ impl Search {
         let query = &self.query;
         let wanted = message.seq < query.before
             && rooms.contains(&*message.room_id)
-            && query.sender.as_ref().is_none_or(|sender| *sender == message.sender)
+            && query.sender.as_ref().is_none_or(|sender| name::same(sender, &message.sender))
             && query.from_ms.is_none_or(|from_ms| message.timestamp_ms >= from_ms)
             && query.to_ms.is_none_or(|to_ms| message.timestamp_ms <= to_ms)
             && (certain || query.needle.is_in(&message.content));

@@ -10,7 +10,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::database::Database;
 pub use super::database::Progress;
 use super::{IndexError, password, schema};
-use crate::chat::UserId;
+use crate::chat::{UserId, name};
 use crate::journal;
 
 /// Which log.
@@ -135,10 +135,12 @@ impl Store {
         Ok(self.connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?)
     }
 
-    /// The number of a user.
+    /// The number of the user of a name, in whichever spelling.
     pub fn user_number(&self, username: &str) -> Result<Option<UserId>, IndexError> {
-        let sql = "SELECT number FROM users WHERE username = ?1";
-        Ok(self.connection.prepare_cached(sql)?.query_row([username], |row| row.get(0)).optional()?)
+        let mut statement = self.connection.prepare_cached("SELECT number FROM users WHERE username = ?1")?;
+        let mut number = |spelling| statement.query_row([spelling], |row| row.get(0)).optional();
+        let found = name::spellings(username).map(|spelling| number(spelling));
+        Ok(found.filter_map(Result::transpose).next().transpose()?)
     }
 
     /// A user's name and in how many rooms they are.

@@ -107,7 +107,8 @@ impl Step {
             let user_id = self.ends.last_user + 1;
             let profile =
                 Profile { username, password: Some(password), nickname, profile_image, source: None };
-            if self.record_user(judge, op, user_id, UserChange::Created(profile))? {
+            let taken = judge.is_taken(&profile.username)?;
+            if !taken && self.record_user(judge, op, user_id, UserChange::Created(profile))? {
                 self.ends.last_user = user_id;
                 outcomes.push(Ok(user_id));
             } else {

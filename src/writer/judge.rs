@@ -69,6 +69,12 @@ impl Judge<'_> {
         Ok(self.store.room(room_id)?.ok_or_else(Refusal::room_not_found))
     }
 
+    /// Whether somebody has a name in another spelling, as older data may have it; in this one, the index refuses
+    /// it.
+    pub fn is_taken(&self, name: &str) -> Result<bool, Failure> {
+        Ok(!name.is_ascii() && self.store.user_number(name)?.is_some())
+    }
+
     /// The numbers of named users, in order, nobody twice.
     pub fn resolve(&self, names: &[String]) -> Judged<Vec<UserId>> {
         if names.len() > PARTICIPANTS_PER_CALL + 1 {

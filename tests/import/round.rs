@@ -87,6 +87,39 @@ fn fields_and_files_of_any_kind() {
 }
 
 #[test]
+fn names_go_in_composed_and_come_out_as_they_were_spelt() {
+    let place = Place::empty();
+    let source = place.path("source");
+    let bcrypt = crate::common::layout::bcrypt();
+    let (apart, at) = ("\u{1100}\u{1175}\u{11b7}", "2024-01-01T00:00:00.000Z");
+    let user = |name: &str| json!({"username": name, "password": bcrypt, "createdAt": at});
+    let room = |id: &str, participants: &[&str]| json!({"roomId": id, "name": apart, "participants": participants, "createdBy": apart, "createdAt": at});
+    let message = |sender: &str| json!({"id": sender, "roomId": "a", "sender": sender, "content": apart, "timestamp": at, "createdAt": at});
+    let rooms = json!([room("a", &["b", apart]), room("b", &[apart, "김", "b"])]);
+    place.write("source/users.json", json!([user(apart), user("b")]).to_string());
+    place.write("source/chatrooms.json", rooms.to_string());
+    place.write("source/messages_1.json", json!([message(apart), message("김")]).to_string());
+    place.import_well(&source);
+    assert_eq!(place.log("users.jsonl")[0]["username"], "김");
+    let messages = place.log("messages_000001.jsonl");
+    assert_eq!((&messages[0]["sender"], &messages[0]["content"]), (&json!("김"), &json!(apart)));
+    let out = place.export("out");
+    for name in ["users.json", "messages_1.json"] {
+        assert_eq!(array(&source.join(name)), array(&out.join(name)), "{name}");
+    }
+    let exported = array(&out.join("chatrooms.json"));
+    assert_eq!(exported[0], rooms[0]);
+    assert_eq!(exported[1]["participants"], json!(["김", "b"]), "who was named twice is in once");
+    let other = Place::empty();
+    other.import_well(&out);
+    assert_same_layout(&out, &other.export("again"));
+    // Whose name is there in another spelling is taken.
+    place.write("more/users.json", json!([user("c"), user("김")]).to_string());
+    let output = place.import(&place.path("more"), &[]);
+    assert!(stderr(&output).contains("(element 2): the user name 김 is taken"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_second_import_goes_on_behind_the_first() {
     let place = Place::empty();
     let layout = Layout { users: 40, rooms: 5, messages: 100, files: 2 };

@@ -7,6 +7,7 @@
 //! | [`callers`] | tokens that are good and tokens that are not |
 //! | [`cors`] | which pages may read the answers |
 //! | [`members`] | members of challenges, and how load tests log them in |
+//! | [`names`] | one name, however a client spells it |
 //! | [`rooms`] | rooms: made, listed, entered and left |
 //! | [`history`] | what was said, read again, also after a restart |
 //! | [`tokens`] | tickets, logging out everywhere, other passwords |
@@ -23,6 +24,7 @@ mod callers;
 mod cors;
 mod history;
 mod members;
+mod names;
 mod operators;
 mod rooms;
 mod surface;

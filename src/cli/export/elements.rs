@@ -1,11 +1,14 @@
 //! Files of one JSON array each, an element to a line.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
+use crate::chat::name;
 use crate::cli::import::fields::Fields;
 
 /// Bytes gathered before they are written.
@@ -77,8 +80,23 @@ impl Object {
 
     /// Adds a field, with what the original says of it, if it does.
     pub fn field<T: Serialize + ?Sized>(&mut self, key: &str, original: &mut Fields<'_>, value: &T) {
+        let spelt = original.take(key);
+        self.spelt(key, spelt, value);
+    }
+
+    /// Adds a field that lists names, as the original spells them if it lists just these.
+    pub fn names(&mut self, key: &str, original: &mut Fields<'_>, names: &[String]) {
+        let lists_these = |text: &&RawValue| {
+            let spelt: Vec<Cow<'_, str>> = serde_json::from_str(text.get()).unwrap_or_default();
+            spelt.len() == names.len() && spelt.iter().zip(names).all(|(one, other)| name::same(one, other))
+        };
+        let spelt = original.take(key).filter(lists_these);
+        self.spelt(key, spelt, names);
+    }
+
+    fn spelt<T: Serialize + ?Sized>(&mut self, key: &str, spelt: Option<&RawValue>, value: &T) {
         self.key(key);
-        match original.take(key) {
+        match spelt {
             Some(text) => self.0.extend_from_slice(text.get().as_bytes()),
             None => self.value(value),
         }

@@ -210,7 +210,7 @@ impl Export<'_> {
         object.clear();
         object.field("roomId", &mut original, room_id);
         object.field("name", &mut original, name);
-        object.field("participants", &mut original, &members);
+        object.names("participants", &mut original, &members);
         object.field("createdBy", &mut original, &creator);
         object.field("createdAt", &mut original, stamp.text(record.at));
         object.optional("open", open.then_some(true));

@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::array::{Element, Flaw};
+use crate::chat::name;
 use crate::journal::stamp::{self, Stamp};
 
 /// Bytes of what no field of ours can hold, at most, of one element.
-const SOURCE_BYTES: usize = 256 << 10;
+pub const SOURCE_BYTES: usize = 256 << 10;
 
 /// The fields of an object in order, with their values' text.
 #[derive(Default)]
@@ -100,6 +101,19 @@ impl<'a> Fields<'a> {
     pub fn text(&mut self, name: &str) -> Result<Cow<'a, str>, String> {
         let value = self.take(name).ok_or_else(|| format!("{name} is missing"))?;
         text(value).ok_or_else(|| format!("{name} must be a string"))
+    }
+
+    /// A user's name, composed, that must be there; another spelling goes to `source`.
+    pub fn name(&mut self, field: &str, source: &mut Source) -> Result<Cow<'a, str>, String> {
+        let value = self.take(field).ok_or_else(|| format!("{field} is missing"))?;
+        let spelt = text(value).ok_or_else(|| format!("{field} must be a string"))?;
+        match name::composed(&spelt) {
+            Cow::Borrowed(_) => Ok(spelt),
+            Cow::Owned(composed) => {
+                source.add(field, value.get());
+                Ok(Cow::Owned(composed))
+            }
+        }
     }
 
     /// A text that may be missing or null.

@@ -10,9 +10,9 @@ use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
 
 use super::array::{Array, Element, Flaw};
-use super::fields::{Fields, Source, text};
+use super::fields::{Fields, SOURCE_BYTES, Source, text};
 use super::people::{Found, Given, NUMBER_MAX, People, Person};
-use crate::chat::rules;
+use crate::chat::{name, rules};
 use crate::config::MESSAGE_BYTES;
 use crate::journal::record::Profile;
 use crate::journal::stamp::Stamp;
@@ -27,6 +27,9 @@ const BCRYPT_COST: u32 = 15;
 
 /// The most memory an Argon2id hash may want, in KiB.
 const ARGON2_KIB: u32 = 1 << 20;
+
+/// Bytes of a list of participants whose spelling is kept; of a longer one only who they are.
+const SPELT_BYTES: usize = SOURCE_BYTES / 2;
 
 /// Bytes of a message's id, at most.
 const ID_BYTES: usize = 128;
@@ -100,7 +103,7 @@ fn user(mut fields: Fields<'_>, stamp: &mut Stamp) -> Result<Person, String> {
             number.map_or(Given::Other, Given::Number)
         }
     };
-    let username = fields.text("username")?.into_owned();
+    let username = fields.name("username", &mut source)?.into_owned();
     rules::username(&username).map_err(|refusal| refusal.message)?;
     let password = match fields.take("password") {
         None => return Err("password is missing".to_owned()),
@@ -189,10 +192,14 @@ pub fn room(mut fields: Fields<'_>, stamp: &mut Stamp) -> Result<OldRoom, String
     let name = fields.text("name")?.into_owned();
     rules::room_name(&name).map_err(|refusal| refusal.message)?;
     let participants = fields.take("participants").ok_or("participants is missing")?;
-    let participants = serde_json::from_str(participants.get())
-        .map_err(|_| "participants must be an array of user names".to_owned())?;
+    let spelt = participants.get();
+    let participants: Vec<String> =
+        serde_json::from_str(spelt).map_err(|_| "participants must be an array of user names".to_owned())?;
     let mut source = Source::default();
-    let created_by = fields.text("createdBy")?.into_owned();
+    if spelt.len() < SPELT_BYTES && !participants.iter().all(|named| name::is_composed(named)) {
+        source.add("participants", spelt);
+    }
+    let created_by = fields.name("createdBy", &mut source)?.into_owned();
     let open = fields.take("open");
     if let Some(other) = open.filter(|open| open.get() != "true") {
         source.add("open", other.get());
@@ -244,7 +251,7 @@ pub fn message<'a>(
         return Err(format!("id must have 1 to {ID_BYTES} bytes"));
     }
     let room_id = fields.text("roomId")?;
-    let sender = fields.text("sender")?;
+    let sender = fields.name("sender", &mut source)?;
     let content = fields.text("content")?;
     // What an older back end has stored without text is part of its history.
     if !content.is_empty() {

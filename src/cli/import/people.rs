@@ -13,7 +13,7 @@ use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use super::array::{Element, Flaw, Spot};
 use super::fields::Fields;
 use super::old::{check_looks, looks, read};
-use crate::chat::rules;
+use crate::chat::{name, rules};
 use crate::journal::lines::Lines;
 use crate::journal::record::Profile;
 
@@ -72,6 +72,7 @@ fn member(
     looks: (Option<String>, Option<String>),
     at: i64,
 ) -> Result<Person, String> {
+    let username = name::composed(&username).into_owned();
     rules::username(&username).map_err(|refusal| refusal.message)?;
     let (given, source) = match number {
         Some(number) if !(1..=NUMBER_MAX).contains(&number) => {

@@ -60,12 +60,18 @@ fn write(target: &mut Target, room: OldRoom) -> Result<Option<String>, ImportErr
     let Some(created_by) = store.user_number(&created_by)? else {
         return Ok(Some(format!("createdBy: there is no user {created_by}")));
     };
-    let (mut members, mut seen, mut unknown): (Vec<UserId>, _, Vec<String>) =
-        (Vec::new(), HashSet::new(), Vec::new());
+    let (mut members, mut unknown): (Vec<UserId>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut seen, mut named) = (HashSet::new(), HashSet::new());
     for name in participants {
         match store.user_number(&name)? {
-            Some(number) if seen.insert(number) => members.push(number),
-            Some(_) => return Ok(Some(format!("participants name {name} twice"))),
+            // In two spellings one may be named.
+            Some(_) if named.contains(&name) => return Ok(Some(format!("participants name {name} twice"))),
+            Some(number) => {
+                if seen.insert(number) {
+                    members.push(number);
+                }
+                named.insert(name);
+            }
             None => unknown.push(name),
         }
     }

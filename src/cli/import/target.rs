@@ -39,6 +39,8 @@ pub struct Target {
     pub next_seq: u64,
     /// The index to be.
     pub bulk: Bulk,
+    /// It finds users by name already.
+    pub finds_names: bool,
     /// The operation of all imported users and rooms, and of messages but for their counts.
     pub op: OpId,
 }
@@ -67,7 +69,8 @@ impl Target {
         let mark = Mark { users: users.end(), rooms: rooms.end(), file, messages: log.end() };
         mark.set(data_dir)?;
         let bulk = Bulk::copy(data_dir)?;
-        if expected >= old / 4 {
+        let finds_names = expected < old / 4;
+        if !finds_names {
             bulk.store.forget_names()?;
         }
         bulk.store.begin()?;
@@ -78,6 +81,7 @@ impl Target {
             segments,
             next_seq: scan.next,
             bulk,
+            finds_names,
             op: OpId { instance: getrandom::u64().map_err(std::io::Error::from)?, count: 1 },
         })
     }

@@ -133,6 +133,16 @@ fn unfit(given: Given, last: UserId) -> String {
     }
 }
 
+/// Whether an older user's name is another spelling of this one. While there is no index of names, nobody can
+/// tell, and each is found by their own spelling.
+fn is_taken(target: &Target, record: &UserRecord) -> Result<bool, ImportError> {
+    let UserChange::Created(profile) = &record.change else {
+        return Ok(false);
+    };
+    let asked = target.finds_names && !profile.username.is_ascii();
+    Ok(asked && target.bulk.store.user_number(&profile.username)?.is_some())
+}
+
 /// Writes one user; says why not, if the name is known to be taken.
 fn write(target: &mut Target, number: UserId, person: Person) -> Result<Option<String>, ImportError> {
     let record = UserRecord {
@@ -143,7 +153,7 @@ fn write(target: &mut Target, number: UserId, person: Person) -> Result<Option<S
         synced: target.users.synced,
         change: UserChange::Created(person.profile),
     };
-    if target.bulk.store.apply_user(&record)? {
+    if !is_taken(target, &record)? && target.bulk.store.apply_user(&record)? {
         target.users.push(&record)?;
         return Ok(None);
     }

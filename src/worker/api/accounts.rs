@@ -17,7 +17,7 @@ use super::body::Body;
 use super::fields::{Entry, Field, entries};
 use super::sources::Sources;
 use super::steps::Steps;
-use crate::chat::{Code, Refusal, UserId, rules};
+use crate::chat::{Code, Refusal, UserId, name, rules};
 use crate::config;
 use crate::index::User;
 use crate::link::frame::{Change, NewPassword, NewUser, Outcome};
@@ -134,6 +134,7 @@ impl Credentials {
     fn newcomer(mut self) -> Result<(Newcomer, String), Refusal> {
         let looks = (std::mem::take(&mut self.nickname), std::mem::take(&mut self.profile_image));
         let (username, password) = self.take()?;
+        let username = name::composed(&username).into_owned();
         let nickname = optional("nickname", looks.0)?;
         let profile_image = optional("profileImage", looks.1)?;
         nickname.as_deref().map_or(Ok(()), rules::nickname)?;
@@ -208,7 +209,7 @@ async fn signup_step(
         let shown = asked.shown();
         match asked.newcomer() {
             Ok((newcomer, password)) => {
-                names.push(newcomer.username.clone());
+                names.push((shown, newcomer.username.clone()));
                 newcomers.push(newcomer);
                 passwords.push(password);
             }
@@ -218,19 +219,19 @@ async fn signup_step(
     if names.is_empty() {
         return;
     }
-    let refused = |username, message| RefusedUser { username: Field::Text(username), error: message };
+    let refused = |shown, message| RefusedUser { username: shown, error: message };
     match hash_and_create(rest, newcomers, &passwords).await {
         Ok(outcomes) => {
             steps.answered();
-            for (username, outcome) in names.into_iter().zip(outcomes) {
+            for ((shown, username), outcome) in names.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(id) => created.push(CreatedUser { username, id }),
-                    Err(refusal) => errors.push(refused(username, refusal.message)),
+                    Err(refusal) => errors.push(refused(shown, refusal.message)),
                 }
             }
         }
         Err(refusal) => {
-            errors.extend(names.into_iter().map(|name| refused(name, refusal.message.clone())));
+            errors.extend(names.into_iter().map(|(shown, _)| refused(shown, refusal.message.clone())));
             steps.refused(refusal);
         }
     }

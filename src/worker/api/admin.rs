@@ -11,7 +11,7 @@ use super::accounts::unexpected;
 use super::answer::{ApiError, Problem, call, change};
 use super::body::Body;
 use super::caller::Caller;
-use crate::chat::{Code, Refusal};
+use crate::chat::{Code, Refusal, name};
 use crate::journal::stamp::Stamp;
 use crate::link::frame::{Change, Outcome, ToWriter};
 
@@ -102,7 +102,7 @@ impl axum::extract::FromRequestParts<Rest> for Administrator {
         rest: &Rest,
     ) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, rest).await?;
-        if rest.app.config.admins.contains(&caller.username) {
+        if rest.app.config.admins.iter().any(|admin| name::same(admin, &caller.username)) {
             return Ok(Administrator(caller));
         }
         Err(Refusal::new(Code::Forbidden, "Only an administrator may do this").into())

@@ -13,11 +13,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
 
 use super::rooms::invalid;
-use crate::chat::{Refusal, rules};
+use crate::chat::{Refusal, name, rules};
 use crate::config;
 
 /// Bytes kept of a text: more than any rule accepts, so that what is too long stays too long.
 const KEPT_BYTES: usize = 4 * rules::DESCRIPTION_CHARS + 1;
+
+/// Characters kept of a name: more than any user's has, however it is spelt.
+const NAME_CHARS: usize = name::SPELT_CHARS * rules::USERNAME_CHARS + 1;
 
 /// UTF-8 takes up to 4 bytes a character.
 const _: () = assert!(
@@ -150,7 +153,7 @@ impl Names {
 
     /// A longer name belongs to nobody; cut short, so does what is left of it.
     fn push(&mut self, name: &str) {
-        let end = name.char_indices().nth(rules::USERNAME_CHARS + 1).map_or(name.len(), |(at, _)| at);
+        let end = name.char_indices().nth(NAME_CHARS).map_or(name.len(), |(at, _)| at);
         self.text.push_str(&name[..end]);
         match u32::try_from(self.text.len()) {
             Ok(end) => self.ends.push(end),
@@ -345,7 +348,10 @@ mod tests {
         assert_eq!(names("[]"), Ok(Some(vec![])));
         assert_eq!(names(r#"["a","","가"]"#), Ok(Some(vec!["a".into(), String::new(), "가".into()])));
         let long = names(&format!("[\"a\",\"{}\",\"b\"]", "가".repeat(5_000))).unwrap().unwrap();
-        assert_eq!((long[1].chars().count(), long[2].as_str()), (rules::USERNAME_CHARS + 1, "b"));
+        assert_eq!((long[1].chars().count(), long[2].as_str()), (NAME_CHARS, "b"));
+        assert!(rules::username(&long[1]).is_err());
+        let apart = "\u{1112}\u{1161}\u{11ab}".repeat(rules::USERNAME_CHARS);
+        assert_eq!(names(&format!("[\"{apart}\"]")).unwrap().unwrap(), [apart]);
         for wrong in ["5", "-5", "1.5", "true", "\"a\"", "{\"0\":\"a\"}", "[\"a\",5]", "[[\"a\"]]", "[null]"]
         {
             assert_eq!(names(wrong), Err(Names::wrong().message), "{wrong}");

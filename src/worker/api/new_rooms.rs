@@ -19,7 +19,7 @@ use super::caller::Caller;
 use super::fields::{Entry, Field, Names, entries};
 use super::rooms::invalid;
 use super::steps::Steps;
-use crate::chat::{Refusal, rules};
+use crate::chat::{Refusal, name, rules};
 use crate::config;
 use crate::index::PARTICIPANTS_SHOWN;
 use crate::link::frame::{Change, NewRoom, Outcome};
@@ -124,12 +124,24 @@ pub async fn create(
 
 impl From<NewRoom> for CreatedRoom {
     fn from(room: NewRoom) -> CreatedRoom {
-        let NewRoom { room_id, name, mut participants, .. } = room;
+        let NewRoom { room_id, name, participants, .. } = room;
+        let mut participants = as_stored(participants);
         let participant_count = participants.len();
         participants.truncate(PARTICIPANTS_SHOWN);
         participants.shrink_to_fit();
         CreatedRoom { room_id, name, participants, participant_count }
     }
+}
+
+/// Names as their users have them, nobody twice. The first came from there.
+fn as_stored(names: Vec<String>) -> Vec<String> {
+    if names.iter().all(|named| name::is_composed(named)) {
+        return names;
+    }
+    let mut seen = HashSet::new();
+    let named = names.into_iter().enumerate();
+    let stored = named.map(|(at, name)| if at == 0 { name } else { name::composed(&name).into_owned() });
+    stored.filter(|name| seen.insert(name::composed(name).into_owned())).collect()
 }
 
 /// Creates many rooms; one that is refused does not hinder the next, and what was created stays.

@@ -12,6 +12,7 @@ use super::super::session;
 use super::Rest;
 use super::answer::ApiError;
 use super::caller::bearer;
+use crate::chat::name;
 
 /// Where the attempts of one call come from.
 pub struct Sources {
@@ -24,8 +25,11 @@ pub struct Sources {
 impl Sources {
     /// An attempt to log in under a name.
     pub fn attempt(&self, name: &str) -> Attempt {
-        let own = self.token_of.as_deref() == Some(name);
-        Attempt { name: name.to_owned(), source: Source { address: self.address, with_token: own } }
+        let own = self.token_of.as_deref().is_some_and(|token_of| name::same(token_of, name));
+        Attempt {
+            name: name::composed(name).into_owned(),
+            source: Source { address: self.address, with_token: own },
+        }
     }
 }
 
