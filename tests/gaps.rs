@@ -208,6 +208,32 @@ fn what_was_damaged_before_it_was_indexed_is_named_just_so() {
     check(&server, &users[0], &rooms, &lost);
 }
 
+/// Puts something in a file's place of which the disk can't read a byte: a process's memory, of which nothing is
+/// mapped at the beginning, fails as a disk does.
+fn make_unreadable(server: &Server, number: u64) {
+    let path = file(server, number);
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    let error = std::fs::read(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32));
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_named_and_the_rest_is_served() {
+    let (mut server, users, rooms) = started();
+    wait_for_index(&server);
+    damage(&server, 30, 60, b'!');
+    make_unreadable(&server, 4);
+    let lost = [(30, 30), (1_501, 2_000)];
+    check(&server, &users[0], &rooms, &lost);
+    // Not indexed, either.
+    server.stop();
+    std::fs::remove_dir_all(server.data_dir.join("index")).unwrap();
+    let server = server.start_again();
+    wait_for_index(&server);
+    check(&server, &users[0], &rooms, &lost);
+}
+
 #[test]
 fn parts_of_the_index_that_go_missing_are_made_again_and_nobody_misses_them() {
     let (server, users, rooms) = started();

@@ -9,7 +9,7 @@ use super::lines::Lines;
 use super::read::open;
 use super::record::{self, Message, RoomRecord};
 use super::segment::{self, Segment};
-use super::{JournalError, damage};
+use super::{JournalError, damage, unreadable};
 
 /// The messages after one number and up to another, in order.
 pub struct MessagesAfter {
@@ -32,7 +32,7 @@ pub struct MessagesAfter {
 pub enum Next<'a> {
     /// A message, with its line.
     Message(&'a [u8], Message<'a>),
-    /// Messages that can't be read: the first, and the last.
+    /// Messages that are damaged, that the disk can't read, or that are gone: the first, and the last.
     Hole(u64, u64),
 }
 
@@ -79,11 +79,11 @@ impl MessagesAfter {
         }
     }
 
-    /// The next message, or which ones are missing before it: what stands there is damaged, or gone. Damage
-    /// is said to the log.
+    /// The next message, or which ones are missing before it: what stands there is damaged, can't be read from the
+    /// disk, or is gone. Damage is said to the log.
     ///
     /// # Errors
-    /// A file is there and can't be read.
+    /// A file is there and can't be opened.
     pub fn next_item(&mut self) -> Result<Option<Next<'_>>, JournalError> {
         if self.after >= self.upto {
             return Ok(None);
@@ -172,10 +172,14 @@ impl MessagesAfter {
             };
             let mut start = 0;
             if self.next == 1 && !self.whole {
-                start = segment::find_after(&file, end, self.after).map_err(JournalError::io(path))?;
+                start = match segment::find_after(&file, end, self.after) {
+                    // It is read from its beginning, as far as it can be.
+                    Err(error) if unreadable::is(&error) => 0,
+                    other => other.map_err(JournalError::io(path))?,
+                };
                 self.jumped = start > 0;
             }
-            self.lines = Some(Lines::new(file, start));
+            self.lines = Some(Lines::past_unreadable(file, start));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::unreadable::Patience;
 use crate::config::BATCH_BYTES;
 
 /// Bytes asked of the file at a time.
@@ -44,6 +45,8 @@ pub struct Lines<F> {
     last: (usize, usize),
     /// Byte of the file to stop at.
     limit: u64,
+    /// `None`: what the disk can't read is an error.
+    patience: Option<Patience>,
 }
 
 impl<F: Borrow<File>> Lines<F> {
@@ -54,8 +57,14 @@ impl<F: Borrow<File>> Lines<F> {
 
     /// The lines from byte `start` on up to byte `limit`, where one ends.
     pub fn up_to(file: F, start: u64, limit: u64) -> Lines<F> {
-        let (buffer, filled) = (Vec::new(), 0);
-        Lines { file, buffer, filled, base: start, used: 0, searched: 0, ended: false, last: (0, 0), limit }
+        let (base, buffer, last, patience) = (start, Vec::new(), (0, 0), None);
+        Lines { file, buffer, filled: 0, base, used: 0, searched: 0, ended: false, last, limit, patience }
+    }
+
+    /// The lines from byte `start` on of a file that is never written again: what the disk can't read of it
+    /// is damage in its lines, or their end.
+    pub fn past_unreadable(file: F, start: u64) -> Lines<F> {
+        Lines { patience: Some(Patience::default()), ..Lines::new(file, start) }
     }
 
     /// The next line; `None` at the end of the file.
@@ -128,7 +137,11 @@ impl<F: Borrow<File>> Lines<F> {
         let wanted = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(READ_BYTES).min(READ_BYTES);
         grow(&mut self.buffer, self.filled + READ_BYTES);
         let free = &mut self.buffer[self.filled..self.filled + wanted];
-        match self.file.borrow().read_at(free, at) {
+        let read = match &mut self.patience {
+            Some(patience) => patience.read(self.file.borrow(), free, at),
+            None => self.file.borrow().read_at(free, at),
+        };
+        match read {
             Ok(0) => self.ended = true,
             Ok(read) => self.filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

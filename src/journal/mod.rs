@@ -5,7 +5,7 @@
 //! [`rolling`] write and sync, [`recover`] makes a log fit to be appended to after a crash, [`after`]
 //! reads what a worker has missed, [`check`] everything for `minitalk verify`, [`scrub`] bit by bit. [`places`] says where
 //! messages stand, [`walk`] finds that out, [`tail`] keeps it for the newest files, [`read`] reads
-//! messages by it, [`search`] looks for text; what is [`damage`]d they say and leave out. [`resume`] opens all for appending, [`undo`] makes a large
+//! messages by it, [`search`] looks for text; what is [`damage`]d they say and leave out, and what the disk can't read (`unreadable`). [`resume`] opens all for appending, [`undo`] makes a large
 //! addition all or nothing. [`deletions`] says what of the logs is of no effect any more, [`compacted`] how
 //! a log looks from which that was taken out.
 //!
@@ -35,6 +35,7 @@ pub mod sparing;
 pub mod stamp;
 pub mod tail;
 pub mod undo;
+pub mod unreadable;
 pub mod walk;
 
 use std::io;

@@ -12,6 +12,7 @@ use super::lines::LINE_BYTES;
 use super::places::{Located, Place};
 use super::record::{self, Message};
 use super::segment::Segment;
+use super::unreadable::{self, Patience};
 use super::{JournalError, damage};
 
 /// Bytes read for a line that stands alone; most are shorter.
@@ -91,6 +92,7 @@ pub struct PlaceReader {
     buffer: Vec<u8>,
     /// Where in the file the buffer begins.
     base: u64,
+    patience: Patience,
 }
 
 impl PlaceReader {
@@ -100,23 +102,37 @@ impl PlaceReader {
     /// It can't be opened.
     pub fn open(path: PathBuf) -> Result<Option<PlaceReader>, JournalError> {
         match File::open(&path) {
-            Ok(file) => Ok(Some(PlaceReader { path, file, buffer: Vec::new(), base: 0 })),
+            Ok(file) => {
+                let patience = Patience::default();
+                Ok(Some(PlaceReader { path, file, buffer: Vec::new(), base: 0, patience }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(JournalError::Io { path, source }),
         }
     }
 
-    /// The message at a place, with its line. `None`: none is, which is said to the log, or a good one of
-    /// another number, so the place is of another file that was there before. `next` is where reading will go on.
+    /// The message at a place, with its line. `None`: none is, or the disk can't read it, which is said to the log;
+    /// or a good one of another number, so the place is of another file that was there before. `next` is where
+    /// reading will go on.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file can't be read, not only here.
     pub fn message_at(
         &mut self,
         place: Place,
         next: Option<u64>,
     ) -> Result<Option<(&[u8], Message<'_>)>, JournalError> {
-        let (start, end) = self.load(place.byte, next).map_err(JournalError::io(&self.path))?;
+        if self.patience.is_out() {
+            return Ok(None); // The rest of the file is given up, as if it were gone.
+        }
+        let (start, end) = match self.load(place.byte, next) {
+            Err(error) if unreadable::is(&error) => {
+                self.patience.take();
+                self.buffer.clear();
+                (0, 0)
+            }
+            other => other.map_err(JournalError::io(&self.path))?,
+        };
         let line = &self.buffer[start..end];
         match record::decode_message(line) {
             Ok(message) if message.seq == place.seq => Ok(Some((line, message))),

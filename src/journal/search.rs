@@ -21,9 +21,9 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_q
 
 use super::JournalError;
 use super::lines::LINE_BYTES;
-use super::read::read_some;
 use super::record;
 use super::segment;
+use super::unreadable::Patience;
 
 /// Bytes read and searched at a time.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -136,10 +136,11 @@ pub struct Searched {
     pub bytes: u64,
 }
 
-/// Searches the lines of a file that begin in `from..to`. Ends early when `stop` is set.
+/// Searches the lines of a file that begin in `from..to`. Ends early when `stop` is set. What the disk can't read
+/// has no text in it; it is said by whoever reads for damage.
 ///
 /// # Errors
-/// The file can't be read, or has no lines.
+/// The file can't be read, not only in places, or has no lines.
 pub fn scan(
     file: &File,
     from: u64,
@@ -240,13 +241,15 @@ struct Blocks<'f> {
     to: u64,
     /// The rest of a line that begins before the range is still to be passed over.
     within: bool,
+    patience: Patience,
 }
 
 impl<'f> Blocks<'f> {
     fn new(file: &'f File, from: u64, to: u64) -> Blocks<'f> {
         // From the byte before: if it is a line feed, a line begins at `from`.
         let base = from.saturating_sub(1);
-        Blocks { file, buffer: Vec::new(), used: 0, filled: 0, base, to, within: from > 0 }
+        let (buffer, within, patience) = (Vec::new(), from > 0, Patience::default());
+        Blocks { file, buffer, used: 0, filled: 0, base, to, within, patience }
     }
 
     fn next_block(&mut self) -> io::Result<Option<(u64, &[u8])>> {
@@ -270,7 +273,7 @@ impl<'f> Blocks<'f> {
             if self.buffer.len() < had + wanted {
                 self.buffer.resize(had + wanted, 0);
             }
-            let read = read_some(self.file, &mut self.buffer[had..had + wanted], at)?;
+            let read = self.patience.read(self.file, &mut self.buffer[had..had + wanted], at)?;
             self.filled += read;
             if read == 0 {
                 return Ok(None); // What is left is not finished.

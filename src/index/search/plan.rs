@@ -9,9 +9,9 @@ use super::Query;
 use crate::index::indexed::Indexed;
 use crate::index::sealed::SealedFile;
 use crate::index::{ReadError, Reader};
-use crate::journal::JournalError;
 use crate::journal::places::Located;
 use crate::journal::segment::{self, Segment};
+use crate::journal::{JournalError, unreadable};
 
 /// Bytes of a file that one thread searches at a time.
 const UNIT_BYTES: u64 = 4 << 20;
@@ -181,7 +181,11 @@ impl Plan {
         let len = file.metadata().map_err(JournalError::io(path))?.len();
         // A later page begins in the middle of a file.
         let last = self.before.saturating_sub(1);
-        let end = segment::find_after(&file, len, last).map_err(JournalError::io(path))?;
+        let end = match segment::find_after(&file, len, last) {
+            // What is too new is left out one by one.
+            Err(error) if unreadable::is(&error) => len,
+            other => other.map_err(JournalError::io(path))?,
+        };
         self.scan = (end > 0).then_some((segment, end, sealed));
         Ok(())
     }
