@@ -10,6 +10,7 @@
 //! | [`sequence`] | | the pure part of that: order and repetitions |
 //! | [`withheld`] | | what it does while the disk refuses |
 //! | [`directory`] | one | users, rooms, the index |
+//! | [`transaction`] | | one step of it: changes that become fact together |
 //! | [`undone`] | | what it does while the disk refuses |
 //! | [`arena`] | one | live challenges |
 //! | [`reserve`] | | space for the time when the disk is full |
@@ -64,6 +65,7 @@ mod start;
 mod status;
 mod successor;
 mod tickets;
+mod transaction;
 mod undone;
 mod withheld;
 
