@@ -12,8 +12,13 @@ use crate::config::BadConfig;
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The command line is wrong.
-    #[error("{0} (try 'minitalk --help')")]
-    Usage(String),
+    #[error("{what} (try '{of} --help')")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// The command whose help says more.
+        of: String,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] BadConfig),
@@ -77,7 +82,7 @@ impl Fault {
     pub fn exit_code(&self) -> u8 {
         match self {
             Fault::NotRunning { .. } | Fault::NoAnswer { .. } | Fault::NotUpgraded(_) | Fault::Output(_) => 1,
-            Fault::Usage(_)
+            Fault::Usage { .. }
             | Fault::Config(_)
             | Fault::Start(_)
             | Fault::Secret { .. }

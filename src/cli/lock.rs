@@ -14,7 +14,10 @@ pub enum LockError {
     /// A server, or another command, is using it.
     #[error("{0} is in use by a server or another command; stop it first")]
     InUse(String),
-    /// The directory is not there or not usable.
+    /// There is no such directory.
+    #[error("there is no data directory {0}: is --data-dir (or MINITALK_DATA_DIR) right?")]
+    Missing(String),
+    /// The directory is not usable.
     #[error("{path}: {source}")]
     Unusable {
         /// What was looked for.
@@ -36,12 +39,14 @@ pub fn lock(data_dir: &Path) -> Result<Held, LockError> {
     let unusable = |source| LockError::Unusable { path: path.display().to_string(), source };
     let opened =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    Flock::lock(opened.map_err(unusable)?, FlockArg::LockExclusiveNonblock).map_err(
-        |(_, errno)| match errno {
-            Errno::EWOULDBLOCK => LockError::InUse(data_dir.display().to_string()),
-            errno => unusable(errno.into()),
-        },
-    )
+    let opened = opened.map_err(|error| match data_dir.is_dir() {
+        true => unusable(error),
+        false => LockError::Missing(data_dir.display().to_string()),
+    });
+    Flock::lock(opened?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => LockError::InUse(data_dir.display().to_string()),
+        errno => unusable(errno.into()),
+    })
 }
 
 /// Locks a data directory, which is made if it is missing.

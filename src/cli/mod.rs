@@ -27,7 +27,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use minitalk_supervisor::NAME;
 
 use crate::config::{Config, Environment, Flags, WORKERS_MAX, load};
 
@@ -160,16 +161,29 @@ impl From<HostArgs> for Flags {
 /// Makes sense of a command line, program name included.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fault> {
     use clap::error::ErrorKind;
-    match Line::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let usage = |what| Fault::Usage { what, of: command_of(&arguments) };
+    match Line::try_parse_from(&arguments) {
         Ok(line) => Ok(Invocation::Run(line.command)),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Invocation::Show(error.to_string())),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                Err(Fault::Usage("a command is missing".to_owned()))
+                Err(usage("a command is missing".to_owned()))
             }
-            _ => Err(Fault::Usage(one_line(&error.to_string()))),
+            _ => Err(usage(one_line(&error.to_string()))),
         },
     }
+}
+
+/// The command that was meant, as far as it was typed right: whose help says more.
+fn command_of(arguments: &[OsString]) -> String {
+    let (mut command, mut typed) = (Line::command(), NAME.to_owned());
+    for word in arguments.iter().skip(1) {
+        let Some(meant) = command.find_subcommand(word).cloned() else { break };
+        typed = format!("{typed} {}", meant.get_name());
+        command = meant;
+    }
+    typed
 }
 
 /// Runs a command to its end; the exit code. `play` is what one of a server's processes does: only
@@ -203,12 +217,11 @@ pub fn run(
 
 /// `bench` alone asks what to do, which needs somebody to ask.
 fn no_terminal() -> Fault {
-    Fault::Usage(
-        "'minitalk bench' alone shows a menu, which needs a terminal; without one say what to do: \
-         minitalk bench quick|medium|strong|extreme|mega|ultra|custom|connect|soak \
-         [--target HOST:PORT] [--users N] [--rooms N] [--duration 60s] [--rate MSGS_PER_S] [--json FILE] [--html FILE]"
-            .to_owned(),
-    )
+    let what = "'minitalk bench' alone shows a menu, which needs a terminal; without one say what to do: \
+                minitalk bench quick|medium|strong|extreme|mega|ultra|custom|connect|challenge|soak \
+                [--target HOST:PORT] [--users N] [--rooms N] [--duration 60s] [--rate MSGS_PER_S] [--json FILE] \
+                [--html FILE]";
+    Fault::Usage { what: what.to_owned(), of: "minitalk bench".to_owned() }
 }
 
 /// Writes to standard output. A reader that went away (`minitalk status | head -1`) is no mistake.
@@ -219,12 +232,16 @@ pub fn show(text: &str) -> Result<u8, Fault> {
     }
 }
 
-/// The first paragraph of an error of clap's on one line, without its `error: `.
+/// The first paragraph of an error of clap's on one line, without its `error: `, and its tip, if it has one.
 fn one_line(error: &str) -> String {
     let paragraph = error.lines().take_while(|line| !line.trim().is_empty());
     let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
     let text = words.join(" ");
-    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    match error.lines().find_map(|line| line.trim().strip_prefix("tip: ")) {
+        Some(tip) => format!("{text}; {tip}"),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +274,19 @@ mod tests {
             let fault = fault(line);
             assert!(fault.contains(named) && fault.contains("--help"), "{line}: {fault}");
             assert_eq!(fault.lines().count(), 1, "{line}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_leads_to_the_help_of_its_command() {
+        for (line, told) in [
+            ("minitalk dance", "(try 'minitalk --help')"),
+            ("minitalk bench qick", "a similar subcommand exists: 'quick' (try 'minitalk bench --help')"),
+            ("minitalk bench quick --users 0", "(try 'minitalk bench quick --help')"),
+            ("minitalk serve --data-dir bench --prot 1", "(try 'minitalk serve --help')"),
+        ] {
+            let fault = fault(line);
+            assert!(fault.ends_with(told), "{line}: {fault}");
         }
     }
 

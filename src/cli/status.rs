@@ -42,7 +42,7 @@ pub(super) fn run(args: StatusArgs, environment: Environment<'_>) -> Result<u8, 
     show(&if args.json { format!("{status}\n") } else { page(&status) })
 }
 
-/// The status for people: a headline, a table of processes, and the rates under it.
+/// The status for people: a headline, a table of processes, and under it the rates of what happens at all.
 fn page(status: &Value) -> String {
     let mut page = headline(status);
     let processes = status["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -51,14 +51,18 @@ fn page(status: &Value) -> String {
     page += &table(&rows);
     for process in processes {
         let rates = process["rates"].as_object().into_iter().flatten();
-        let rates: Vec<String> =
-            rates.filter_map(|(name, rate)| Some(format!("{name} {:.1}", rate.as_f64()?))).collect();
+        let rates: Vec<String> = rates.filter_map(|(name, rate)| told(name, rate.as_f64()?)).collect();
         if !rates.is_empty() {
             let (role, id) = (text(&process["role"]), text(&process["id"]));
             let _ = writeln!(page, "{role} {id}: {}", rates.join(", ")); // a String takes everything
         }
     }
     page
+}
+
+/// A rate, unless it is told as 0.0.
+fn told(name: &str, rate: f64) -> Option<String> {
+    (rate >= 0.05).then(|| format!("{name} {rate:.1}"))
 }
 
 fn headline(status: &Value) -> String {
@@ -150,7 +154,7 @@ mod tests {
                  "rss_bytes": 3 << 20, "connections": 0, "ready": false, "report": {}, "rates": {}},
                 {"role": "worker", "id": 10, "pid": 12345, "uptime_s": 90.0, "restarts": 2,
                  "rss_bytes": (10 << 20) + (1 << 19), "connections": 1000, "ready": true,
-                 "report": {"unanswered": 5}, "rates": {"messages_in_per_s": 12.0}},
+                 "report": {"unanswered": 5}, "rates": {"drained_per_s": 0.0, "messages_in_per_s": 12.0}},
             ],
         });
         assert_eq!(

@@ -13,9 +13,14 @@ use crate::journal::check::{self, Problem, Summary};
 use crate::journal::undo::{self, MARK, Mark};
 
 /// Checks all logs and says on standard output what is wrong, a line for each problem, then one that
-/// sums up. Exit code 0: everything is as it was written; 1: it is not, or can't be read. A server may
-/// be running.
+/// sums up. Exit code 0: everything is as it was written; 1: it is not, or can't be read; 2: there is no
+/// such directory. A server may be running.
 pub fn run(data_dir: &Path) -> ExitCode {
+    if !data_dir.is_dir() {
+        // If nothing can be written, the exit code has to do.
+        let _ = writeln!(io::stderr(), "minitalk: {}", LockError::Missing(data_dir.display().to_string()));
+        return ExitCode::from(2);
+    }
     let mut out = io::stdout().lock();
     match report(data_dir, &mut out) {
         Ok(true) => ExitCode::SUCCESS,
@@ -77,7 +82,7 @@ fn take_back(data_dir: &Path, out: &mut dyn Write) -> io::Result<Result<(), Jour
         Err(error) => return Ok(Err(error)),
     };
     match lock {
-        Err(LockError::InUse(_)) => Ok(Ok(())),
+        Err(LockError::InUse(_) | LockError::Missing(_)) => Ok(Ok(())),
         Err(LockError::Unusable { source, .. }) => {
             Ok(Err(JournalError::Io { path: data_dir.join(MARK), source }))
         }
