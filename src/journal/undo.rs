@@ -101,8 +101,18 @@ pub fn undo(data_dir: &Path) -> Result<Option<u64>, JournalError> {
         bytes += cut(&path, end).map_err(JournalError::io(&path))?;
     }
     clear(data_dir)?;
-    tracing::warn!(bytes, "an import had been interrupted; took back what it had written");
     Ok(Some(bytes))
+}
+
+/// The same, of somebody who comes after an import that was interrupted, and says so in the log.
+///
+/// # Errors
+/// Those of [`undo`].
+pub fn clean_up(data_dir: &Path) -> Result<(), JournalError> {
+    if let Some(bytes) = undo(data_dir)? {
+        tracing::warn!(bytes, "an import had been interrupted; took back what it had written");
+    }
+    Ok(())
 }
 
 /// Cuts a file to at most `end` bytes, durably; answers how many it lost.

@@ -92,7 +92,7 @@ pub fn recover(
 }
 
 fn recover_all(data_dir: &Path, disk: &Arc<dyn Disk>, storage: &Storage) -> Result<Recovered, BuildError> {
-    undo::undo(data_dir)?;
+    undo::clean_up(data_dir)?;
     resume::create_missing(data_dir, disk)?;
     let (deletions, admin) = deletions::read(data_dir)?;
     let admin_rev = admin.next - 1;

@@ -134,6 +134,7 @@ fn every_kind_is_named_or_left_out() {
         assert_eq!(output.status.code(), Some(1), "{shown}: {said}");
         let named = format!("{file}: byte {byte} (element 2): ");
         assert!(said.contains(&named) && said.contains(what), "{shown}: no '{named}…{what}' in: {said}");
+        assert!(!said.contains("interrupted"), "{shown}: nobody interrupted it: {said}");
         assert!(place.logs().iter().all(|(_, bytes)| bytes.is_empty()), "{shown}");
         place.assert_clean();
         let list = place.path("list");

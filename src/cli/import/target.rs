@@ -56,7 +56,7 @@ impl Target {
     }
 
     fn try_open(data_dir: &Path, storage: &Storage, expected: u64) -> Result<Target, ImportError> {
-        undo::undo(data_dir)?;
+        undo::clean_up(data_dir)?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (segments, scan) = resume::messages(data_dir, &disk, storage.messages_per_file)?;
         resume::create_missing(data_dir, &disk)?;
