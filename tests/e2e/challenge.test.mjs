@@ -8,7 +8,7 @@ import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { call } from "./lib/rest.mjs";
 import {
-  CHALLENGE, ask, closing, enter, hears, join, later, newChallenge, newMembers, race, raceOn, ranking, socket,
+  CHALLENGE, ask, closing, enter, hears, join, later, newChallenge, newMembers, race, raceOn, ranking, socket, whyNot,
 } from "./lib/racers.mjs";
 import { Server, alive } from "./lib/server.mjs";
 import { until } from "./lib/wait.mjs";
@@ -100,8 +100,8 @@ describe("challenges over REST", () => {
     await join(server, challengeId, members[1]);
     await ask(server, "POST", `/challenges/${challengeId}/join`, members[2].token, undefined, 400);
     // Not yet: it is RECRUITING. And not at all without having joined.
-    await ask(server, "POST", `/challenges/${challengeId}/enter`, members[0].token, undefined, 409);
-    await ask(server, "POST", `/challenges/${challengeId}/enter`, members[2].token, undefined, 409);
+    assert.match(await whyNot(server, challengeId, members[0]), /cannot be entered yet/);
+    assert.match(await whyNot(server, challengeId, members[2]), /have not joined/);
     const left = await ask(server, "DELETE", `/challenges/${challengeId}/join`, members[0].token, undefined, 200);
     assert.deepEqual([left.status, left.memberId], ["LEFT", members[0].id]);
     await ask(server, "DELETE", `/challenges/${challengeId}/join`, members[3].token, undefined, 404);
@@ -243,8 +243,8 @@ describe("races over two workers", () => {
     const final = await ranking(server, id, members[5]);
     assert.deepEqual(final.map(({ rank, userId, status }) => [rank, userId, status]),
       [[1, runners[0].id, "COMPLETED"], [2, runners[1].id, "RUNNING"]]);
-    await ask(server, "POST", `/challenges/${id}/enter`, runners[2].token, undefined, 409); // who has quit
-    await ask(server, "POST", `/challenges/${id}/enter`, runners[0].token, undefined, 409); // who has finished
+    assert.match(await whyNot(server, id, runners[2]), /has ended/); // who has quit
+    assert.match(await whyNot(server, id, runners[0]), /has ended/); // who has finished
     const back = await race(server, id, runners[4]); // who was lost
     await hears(slow, "USER_ENTERED", ({ userId }) => userId === runners[4].id);
     for (const ws of [quick, slow, back]) ws.close();
@@ -419,7 +419,7 @@ describe("the clock", () => {
     set("+61m");
     await turns("RUNNING");
     await until("start", () => watched.events.find(({ event }) => event === "start"));
-    await ask(server, "POST", `/challenges/${id}/enter`, never.token, undefined, 409);
+    assert.match(await whyNot(server, id, never), /has started/);
     await ask(server, "POST", `/challenges/${id}/join`, late.token, {}, 409);
     await ask(server, "DELETE", `/challenges/${id}/join`, never.token, undefined, 409);
     for (const [at, distance] of [[0, 0.02], [1, 0.03]]) runners[at].say({ type: "RECORD", distance, pace: 6 });
@@ -438,7 +438,7 @@ describe("the clock", () => {
     await server.serve();
     assert.deepEqual([(await show()).status, await statuses()], ["DONE", ends]);
     assert.deepEqual((await ranking(server, id, first)).map(({ rank, userId, distance }) => [rank, userId, distance]), final);
-    await ask(server, "POST", `/challenges/${id}/enter`, first.token, undefined, 409);
+    assert.match(await whyNot(server, id, first), /is over/);
     await ask(server, "GET", `/challenges/${id}/stream`, undefined, undefined, 404);
   });
 });

@@ -147,8 +147,8 @@ impl Arena {
         };
         let known = self.parts.store.participant(challenge, user)?;
         let status = self.status_of(&state, step.now_ms);
-        let Some(kind) = known.and_then(|known| known.status.ticket(status)) else {
-            return Ok(Err(wrong_state("The challenge cannot be entered now")));
+        let Some(kind) = known.as_ref().and_then(|known| known.status.ticket(status)) else {
+            return Ok(Err(wrong_state(no_ticket(known.map(|known| known.status), status))));
         };
         let payload = postcard::to_stdvec(&(challenge, kind)).unwrap_or_default();
         let ttl_ms = u64::try_from(self.parts.settings.ticket_ttl.as_millis()).unwrap_or(u64::MAX);
@@ -285,6 +285,20 @@ fn not_found() -> Refusal {
 
 fn already_joined() -> Refusal {
     Refusal::new(Code::AlreadyJoined, "You have already joined this challenge")
+}
+
+/// Why nobody who stands like that gets a ticket now, and what would help.
+fn no_ticket(standing: Option<Participation>, status: Status) -> &'static str {
+    match (standing, status) {
+        (None | Some(Participation::Left), _) => "You have not joined this challenge",
+        (_, Status::Recruiting) => "The challenge cannot be entered yet: ask again when it is READY",
+        (_, Status::Done) => "The challenge is over",
+        (Some(Participation::Waiting), Status::Running) => {
+            "The challenge has started; it could be entered before that"
+        }
+        (Some(Participation::Running), _) => "You are in already: close the other connection first",
+        _ => "Your participation has ended",
+    }
 }
 
 fn wrong_state(text: &str) -> Refusal {

@@ -49,6 +49,13 @@ export const join = (server, id, member, payload) => ask(server, "POST", `/chall
 
 export const enter = (server, id, member) => ask(server, "POST", `/challenges/${id}/enter`, member.token, undefined, 200);
 
+// Why a member is not let in.
+export async function whyNot(server, id, member) {
+  const { status, body } = await call(server, "POST", `/api/v1/challenges/${id}/enter`, { token: member.token });
+  if (status !== 409) throw new Error(`enter: ${status} ${JSON.stringify(body)}`);
+  return body.message;
+}
+
 // A WebSocket of `query` that collects what it hears; `closed` is its close once there is one.
 export function socket(server, query, { path = "/ws/any", ...options } = {}) {
   const ws = new WebSocket(`ws://127.0.0.1:${server.port}${path}${query}`, { perMessageDeflate: false, ...options });
