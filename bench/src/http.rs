@@ -51,6 +51,26 @@ impl Client {
     }
 
     fn ask(&mut self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> io::Result<Answer> {
+        // What the system calls these says nothing to whoever reads it.
+        self.try_to_ask(method, path, token, body).map_err(|why| match why.kind() {
+            io::ErrorKind::WouldBlock => {
+                let seconds = self.patience.as_secs_f64();
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {seconds} s"))
+            }
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(why.kind(), "the connection was closed before the answer was whole")
+            }
+            _ => why,
+        })
+    }
+
+    fn try_to_ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -167,6 +187,28 @@ mod tests {
         let chunked = format!("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         check(&chunked, "hello, world ok", true);
         check("HTTP/1.0 201 Created\r\n\r\nto the end", "to the end", false);
+    }
+
+    #[test]
+    fn silence_and_a_cut_answer_are_told_in_words() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let mut client = Client::with_patience(target, Duration::from_millis(50));
+        let silent = client.get("/", None).unwrap_err();
+        assert_eq!(
+            (silent.kind(), silent.to_string().as_str()),
+            (io::ErrorKind::TimedOut, "no answer within 0.05 s")
+        );
+        let server = std::thread::spawn(move || {
+            drop(listener.accept()); // the first
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap());
+            while line(&mut head).is_ok_and(|line| !line.is_empty()) {}
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut").unwrap();
+        });
+        let cut = Client::new(target).get("/", None).unwrap_err();
+        assert!(cut.to_string().contains("closed before the answer was whole"), "{cut}");
+        server.join().unwrap();
     }
 
     #[test]

@@ -244,6 +244,12 @@ impl<'a> Load<'a> {
         self.pages.retain(|_, (of, _)| *of != key);
     }
 
+    /// All is over: pages of history that are still under way will not come.
+    pub fn end(&mut self) {
+        self.tally.acts.history_unanswered += self.pages.len() as u64;
+        self.pages.clear();
+    }
+
     /// Whether pages of history are still under way.
     pub fn looking_back(&self) -> bool {
         !self.pages.is_empty()

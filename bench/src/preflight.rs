@@ -99,9 +99,9 @@ pub(crate) fn source_ports() -> u64 {
 
 /// Asks `/ready`, which not every server offers; one that answers anything is there.
 pub(crate) fn is_ready(target: SocketAddr) -> Result<(), String> {
-    let answer = Client::with_patience(target, PATIENCE)
-        .get("/ready", None)
-        .map_err(|why| format!("no server answers at {target}: {why}"))?;
+    let answer = Client::with_patience(target, PATIENCE).get("/ready", None).map_err(|why| {
+        format!("no server answers at {target}: {why}; is it running, and is --target right?")
+    })?;
     if answer.status != 503 {
         return Ok(());
     }

@@ -33,6 +33,9 @@ const TELL_LOOKS: u32 = 20;
 /// Bytes of an unexpected answer that are told.
 const SAMPLE_BYTES: usize = 200;
 
+/// What to do about a server that answers something else.
+const REMEDY: &str = "is this a chat server? `minitalk bench connect` says what of it works";
+
 /// What was made.
 pub struct Population {
     /// Token of each user of the plan, in order.
@@ -202,17 +205,23 @@ fn make_rooms(plan: &Plan, names: &[String], owner: &str, news: &mut News) -> Re
     rooms.iter().map(|&room| made.remove(&room_name(room)).ok_or_else(|| missing(room))).collect()
 }
 
+/// The begin of an answer, on one line.
+fn sample(body: &[u8]) -> String {
+    let begin = String::from_utf8_lossy(&body[..body.len().min(SAMPLE_BYTES)]);
+    begin.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// One call that must succeed for every entry.
 fn post(client: &mut Client, path: &str, token: Option<&str>, body: &Value) -> Result<Value, String> {
     let text = serde_json::to_vec(body).map_err(|why| why.to_string())?;
     let Answer { status, body } =
         client.post(path, token, &text).map_err(|why| format!("POST {path}: {why}"))?;
-    let sample = || String::from_utf8_lossy(&body[..body.len().min(SAMPLE_BYTES)]).into_owned();
     if !(200..300).contains(&status) {
-        return Err(format!("POST {path} was answered with {status}: {}", sample()));
+        return Err(format!("POST {path} was answered with {status}: {}; {REMEDY}", sample(&body)));
     }
-    let answer: Value = serde_json::from_slice(&body)
-        .map_err(|why| format!("POST {path} was not answered with JSON ({why}): {}", sample()))?;
+    let answer: Value = serde_json::from_slice(&body).map_err(|why| {
+        format!("POST {path} was not answered with JSON ({why}): {}; {REMEDY}", sample(&body))
+    })?;
     match answer["errors"].as_array().and_then(|errors| errors.first()) {
         Some(first) => Err(format!("POST {path} was refused in part: {first}")),
         None => Ok(answer),

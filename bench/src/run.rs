@@ -68,7 +68,8 @@ pub fn measure(args: &BenchArgs, audience: &mut Audience) -> Result<Report, Fail
         carry_out(&plan, &shared, &watched, &population, audience)?;
     let mut tally = Tally::new();
     let mut ledgers = vec![];
-    for load in loads {
+    for mut load in loads {
+        load.end();
         tally.merge(&load.tally);
         ledgers.push(load.ledger);
     }

@@ -98,6 +98,8 @@ pub struct Acts {
     pub history: Latency,
     /// Pages of history that were refused.
     pub history_refused: u64,
+    /// Pages of history that never came, on connections that are still there.
+    pub history_unanswered: u64,
     /// Connections dropped by their own client, in the mix.
     pub reconnects: u64,
     /// Connections broken because the mix, a storm or a kill wanted it.
@@ -115,6 +117,7 @@ impl Acts {
             typing_heard: 0,
             history: Latency::of_run(),
             history_refused: 0,
+            history_unanswered: 0,
             reconnects: 0,
             interrupted: 0,
             gaps: 0,
@@ -127,6 +130,7 @@ impl Acts {
         self.typing_heard += other.typing_heard;
         self.history.add(&other.history);
         self.history_refused += other.history_refused;
+        self.history_unanswered += other.history_unanswered;
         self.reconnects += other.reconnects;
         self.interrupted += other.interrupted;
         self.gaps += other.gaps;

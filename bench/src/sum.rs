@@ -192,14 +192,15 @@ impl Report {
 }
 
 fn actions(tally: &Tally, searches: &Searches) -> Actions {
-    let refused = tally.acts.history_refused;
-    let history_failed = (refused > 0).then(|| ("refused".to_owned(), refused));
+    let history = &tally.acts;
+    let failed = [("refused", history.history_refused), ("not answered", history.history_unanswered)];
+    let failed = failed.into_iter().filter(|(_, count)| *count > 0);
     Actions {
         typing_sent: tally.acts.typing_sent,
         typing_heard: tally.acts.typing_heard,
         history: Action {
             ms: tally.acts.history.percentiles(),
-            failed: history_failed.into_iter().collect(),
+            failed: failed.map(|(why, count)| (why.to_owned(), count)).collect(),
         },
         search: Action { ms: searches.latency.percentiles(), failed: searches.failed.0.clone() },
         reconnects: tally.acts.reconnects,

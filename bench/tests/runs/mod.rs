@@ -48,6 +48,13 @@ fn a_preset_greets_and_finds_no_fault_in_a_perfect_server() {
 }
 
 #[test]
+fn history_that_is_never_answered_is_told() {
+    let (report, _) = run(Fault::NoHistory, "quick --duration 2s --rate 200 --drain 500ms");
+    assert_eq!((faults(&report), report.exit_code()), ([0; 5], 0), "{report}");
+    assert!(report.to_string().contains("\n  4 × not answered\n"), "{report}");
+}
+
+#[test]
 fn one_fault_in_a_thousand_deliveries_is_counted_exactly() {
     for (fault, kind) in [(Fault::DropThousandth, 0), (Fault::RepeatThousandth, 1)] {
         let (report, broken) = run(fault, SMALL);

@@ -57,6 +57,8 @@ pub enum Fault {
     LoseAck,
     /// The same, but the repeated message is stored again.
     StoreAgain,
+    /// No page of history is answered.
+    NoHistory,
 }
 
 /// How long [`Fault::Stall`] lasts.
@@ -223,6 +225,7 @@ impl Server {
         let room = event[1]["roomId"].as_str().unwrap();
         match event[0].as_str().unwrap() {
             "typing" => return self.typing(state, user, room),
+            "get_messages" if self.fault == Fault::NoHistory => return,
             "get_messages" => {
                 let stream = state.sockets.get_mut(user).unwrap();
                 return write_text(stream, &format!(r#"43{ack}[{{"ok":true,"messages":[]}}]"#));
