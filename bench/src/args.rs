@@ -24,6 +24,9 @@ pub const RATE_MAX: f64 = 1e6;
 /// Connections begun per second where nothing else is said.
 pub const CONNECT_RATE: f64 = 2000.0;
 
+/// Shortest time from one storm or kill to the next.
+const EVERY_MIN: Duration = Duration::from_millis(100);
+
 /// The server where none is named.
 pub const TARGET: &str = "127.0.0.1:4000";
 
@@ -210,7 +213,7 @@ pub struct Preset {
     #[arg(long, value_name = "PROCESS")]
     pub kill: Option<Victim>,
     /// From one storm or kill to the next
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = every)]
     pub every: Option<Duration>,
     /// Take the share of machine I of N: its part of users, rooms and rate
     #[arg(long, value_name = "I/N", value_parser = shard)]
@@ -321,7 +324,7 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
 }
 
 /// Which of how many machines.
-fn shard(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn shard(text: &str) -> Result<(u32, u32), String> {
     let (which, of) = text.split_once('/').ok_or("expected I/N, such as 2/6")?;
     let (which, of) = (positive(which)?, positive(of)?);
     if which > of { Err(format!("there is no machine {which} of {of}")) } else { Ok((which, of)) }
@@ -362,6 +365,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .filter(|ms| *ms <= limit_ms)
         .map(Duration::from_millis)
         .ok_or_else(|| "longer than seven days".into())
+}
+
+/// From one storm or kill to the next.
+pub fn every(text: &str) -> Result<Duration, String> {
+    let every = duration(text)?;
+    if every < EVERY_MIN { Err("expected at least 100ms".to_owned()) } else { Ok(every) }
 }
 
 /// The addresses of a target, which may be a URL; never none.

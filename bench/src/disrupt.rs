@@ -56,7 +56,7 @@ pub fn all(plan: &Plan) -> Vec<(Duration, What)> {
 }
 
 /// Every so often, but not at the end; in the middle where that would be never.
-fn times(every: Option<Duration>, whole: Duration) -> impl Iterator<Item = Duration> {
+pub fn times(every: Option<Duration>, whole: Duration) -> impl Iterator<Item = Duration> {
     let every = every.filter(|every| *every < whole).unwrap_or(whole / 2).max(Duration::from_millis(1));
     (1..).map(move |nth| every * nth).take_while(move |at| *at < whole)
 }

@@ -137,12 +137,17 @@ pub fn ask() -> Option<ExitCode> {
 }
 
 fn carry_out(args: &BenchArgs) -> u8 {
+    let output = args.scenario.output();
+    // Not after an hour of load.
+    if let Err(why) = tell::can_write(output) {
+        eprintln!("minitalk bench: {}", Failure::Output(why));
+        return EXIT_FAILURE;
+    }
     match &args.scenario {
         Scenario::Challenge(args) => return race::run(args),
         Scenario::Members(args) => return race::make_members(args),
         _ => {}
     }
-    let output = args.scenario.output();
     if let Scenario::Connect { common } = &args.scenario {
         match probe::test(common) {
             Ok(true) if common.users.is_some() => {}

@@ -1,6 +1,7 @@
 //! The presets, their scenario files, and what flags change of them.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const FILES: [(&str, &str); 8] = [
 ];
 
 /// From one kill to the next where nothing is said.
-const KILL_EVERY: Duration = Duration::from_secs(10);
+pub const KILL_EVERY: Duration = Duration::from_secs(10);
 
 /// The names of the presets, in the order of the menu.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -63,6 +64,9 @@ pub fn change(file: &mut ScenarioFile, flags: &Preset) -> Result<(), String> {
         return Err("--every needs --kill or --reconnect-storm".into());
     }
     if let Some(duration) = flags.duration {
+        if duration.is_zero() {
+            return Err("--duration 0s leaves nothing to measure".into());
+        }
         let factor = duration.as_secs_f64() / file.duration().as_secs_f64().max(1e-9);
         file.phases.iter_mut().for_each(|phase| phase.duration = phase.duration.mul_f64(factor));
     }
@@ -77,14 +81,17 @@ fn take_share(file: &mut ScenarioFile, (which, of): (u32, u32)) -> Result<(), St
             file.rooms
         ));
     }
-    let part = |whole: u32| {
-        let until = |which: u32| u64::from(whole) * u64::from(which) / u64::from(of);
-        u32::try_from(until(which) - until(which - 1)).unwrap_or(whole)
-    };
+    let part = |whole: u32| u32::try_from(share(whole as usize, (which, of)).len()).unwrap_or(whole);
     (file.users, file.rooms) = (part(file.users), part(file.rooms));
     file.rate /= f64::from(of);
     file.connect_rate /= f64::from(of);
     Ok(())
+}
+
+/// Which of so many things are those of machine `which` of `of`.
+pub fn share(whole: usize, (which, of): (u32, u32)) -> Range<usize> {
+    let until = |which: u32| whole * which as usize / of as usize;
+    until(which - 1)..until(which)
 }
 
 #[cfg(test)]
@@ -99,5 +106,12 @@ mod tests {
             assert!(!file.about.is_empty());
         }
         assert!(named("none").is_err());
+    }
+
+    #[test]
+    fn shares_are_everything_once() {
+        let shares = (1..=3).flat_map(|which| share(10, (which, 3)));
+        assert_eq!(shares.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!((share(10, (1, 1)), share(1, (1, 2)).len()), (0..10, 0));
     }
 }

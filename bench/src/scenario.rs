@@ -131,7 +131,7 @@ pub struct Storm {
     #[serde(deserialize_with = "percent")]
     pub reconnect: f64,
     /// From one to the next; once, in the middle of the load, without it.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, deserialize_with = "some_every")]
     pub every: Option<Duration>,
 }
 
@@ -142,7 +142,7 @@ pub struct Kill {
     /// Which.
     pub process: Victim,
     /// From one to the next.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "every")]
     pub every: Duration,
 }
 
@@ -172,6 +172,9 @@ impl ScenarioFile {
         let file: ScenarioFile = toml_edit::de::from_str(text).map_err(|why| where_and_what(text, &why))?;
         if file.phases.is_empty() {
             return Err("a scenario needs at least one [[phase]]".into());
+        }
+        if file.duration().is_zero() {
+            return Err("its phases last no time at all".into());
         }
         if file.rooms > file.users {
             return Err(format!("{} rooms need at least as many users", file.rooms));
@@ -247,8 +250,12 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     args::duration(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
-fn some_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    duration(from).map(Some)
+fn every<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    args::every(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn some_every<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    every(from).map(Some)
 }
 
 #[cfg(test)]
@@ -284,6 +291,7 @@ mod tests {
                 "process = \"init\"",
                 "line 23: unknown variant `init`, expected `worker` or `writer`",
             ),
+            ("every = \"10s\"", "every = \"0s\"", "line 24: expected at least 100ms"),
             ("rooms = 2", "rooms = 11", "11 rooms need at least as many users"),
             ("rooms = 2", "rooms = ", "line 3: "),
         ] {

@@ -1,12 +1,13 @@
 //! How the outcome is told: a few lines for people, correctness first, and JSON.
 
 use std::fmt::{self, Display};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
+use crate::args::Output;
 use crate::fail_if::Judged;
 use crate::hdr::Percentiles;
 use crate::report::{Actions, Correctness, Disruption, Messages, Report, Server};
@@ -26,6 +27,26 @@ impl Report {
         }
         write_json(self, path)
     }
+}
+
+/// Finds out before a run whether its reports can be written after it. Files that are there stay as they
+/// are, and none is left that was not. Pipes and devices are not tried: whoever reads one would hear its end.
+pub fn can_write(output: &Output) -> io::Result<()> {
+    if output.json.is_some() && output.json == output.html {
+        return Err(io::Error::other("--json and --html name the same file"));
+    }
+    for path in output.json.iter().filter(|_| !output.json_on_stdout()).chain(&output.html) {
+        let named = |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
+        let there = fs::metadata(path);
+        if there.as_ref().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            continue;
+        }
+        OpenOptions::new().append(true).create(true).open(path).map_err(named)?;
+        if there.is_err() {
+            fs::remove_file(path).map_err(named)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes JSON to a file; `-` is stdout.
@@ -214,5 +235,35 @@ impl Display for Percentiles {
             f,
             "ms p50 {p50:.2} p90 {p90:.2} p99 {p99:.2} p99.9 {p99_9:.2} p99.99 {p99_99:.2} max {max:.2}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_is_known_before_and_nothing_is_left_behind() {
+        let dir = std::env::temp_dir().join(format!("minitalk-can-write-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (new, old) = (dir.join("new.json"), dir.join("old.html"));
+        fs::write(&old, "kept").unwrap();
+        let output = |json: &Path, html: &Path| Output {
+            json: Some(json.to_owned()),
+            html: Some(html.to_owned()),
+            fail_if: vec![],
+        };
+        can_write(&output(&new, &old)).unwrap();
+        assert_eq!((new.exists(), fs::read_to_string(&old).unwrap().as_str()), (false, "kept"));
+        can_write(&output(Path::new("-"), Path::new("/dev/null"))).unwrap();
+        for (wrong, told) in [
+            (output(&dir.join("none/x.json"), &old), "none/x.json: No such file"),
+            (output(&new, &dir), "Is a directory"),
+            (output(&old, &old), "name the same file"),
+        ] {
+            let why = can_write(&wrong).unwrap_err().to_string();
+            assert!(why.contains(told), "{why}");
+        }
+        fs::remove_dir_all(dir).unwrap();
     }
 }
