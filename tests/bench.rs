@@ -114,6 +114,40 @@ fn members_of_a_challenge_find_no_fault() {
     assert!(counts["heard_updates"].as_u64().unwrap() > 150 * 149, "{counts}");
 }
 
+/// Members are in while workers, then the storage writer, are killed: each comes back with a fresh ticket, and
+/// in the end each is in the ranking once.
+#[test]
+fn members_of_a_challenge_come_back_when_processes_are_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, data) = (dir.path().join("members.csv"), dir.path().join("data"));
+    let (csv, data_dir) = (csv.to_str().unwrap(), data.to_str().unwrap());
+    done(&["bench", "members", "60", "--csv", csv]);
+    done(&["import", "--data-dir", data_dir, csv]);
+    let options = Options { tables: "[challenge]\ntest_login = true\n", ..Options::default() };
+    let server = Server::on(&options, &data);
+    let target = format!("127.0.0.1:{}", server.port);
+    for process in ["worker", "writer"] {
+        let line =
+            "--create --duration 7s --every 3s --ping-every 1s --record-every 500ms --drain 60s --quit 10";
+        let words =
+            ["bench", "challenge", "--target", &target, "--csv", csv, "--json", "-", "--kill", process];
+        let calm = ["--fail-if", "errors>0", "--fail-if", "dropped>0", "--fail-if", "recovery.p99>60s"];
+        let words: Vec<&str> = words.into_iter().chain(line.split(' ')).chain(calm).collect();
+        let report: Value = serde_json::from_slice(&done(&words)).unwrap();
+        for fault in ["lost", "duplicated", "out_of_order", "foreign", "unanswered"] {
+            assert_eq!(report["correctness"][fault], 0, "{process}: {report}");
+        }
+        let kills = report["disruptions"].as_array().unwrap();
+        assert_eq!(kills.len(), 2, "{process}: {kills:?}");
+        assert!(kills.iter().all(|kill| kill["pid"].is_u64() && kill["failed"].is_null()), "{kills:?}");
+        let (broke, counts) = (&report["counts"]["interrupted"], &report["counts"]);
+        assert!(broke.as_u64().unwrap() >= 1, "{process}: {counts}");
+        assert_eq!((&counts["reentered"], &report["latencies"]["recovery_ms"]["count"]), (broke, broke));
+        // All but the six that have given up.
+        assert_eq!((&counts["quit"], &report["ranked"]), (&6.into(), &54.into()), "{process}: {counts}");
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_said_before_anything_is_touched() {
     for (line, told) in [
@@ -123,6 +157,16 @@ fn what_cannot_be_done_is_said_before_anything_is_touched() {
         ("quick --shard 3/2", "there is no machine 3 of 2"),
         ("custom --scenario /nonexistent.toml", "/nonexistent.toml: No such file"),
         ("merge /nonexistent.json", "/nonexistent.json: No such file"),
+        ("qick", "a similar subcommand exists: 'quick' (try 'minitalk bench --help')"),
+        ("quick --json /nonexistent/r.json", "cannot be written: /nonexistent/r.json: No such file"),
+        (
+            "challenge --csv x --html /nonexistent/r.html",
+            "cannot be written: /nonexistent/r.html: No such file",
+        ),
+        ("quick --duration 0s", "nothing to measure"),
+        ("quick --kill worker --every 0s", "expected at least 100ms"),
+        ("challenge --csv x --every 5s", "--kill"),
+        ("challenge --csv x --shard 3/2", "there is no machine 3 of 2"),
     ] {
         let output = minitalk().arg("bench").args(line.split(' ')).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -21,7 +21,7 @@
 //! | `rest`, `searches`, `http` | making users and rooms; searching |
 //! | `stats`, [`hdr`] | what one thread counts and times |
 //! | [`series`], `track`, [`live`], [`watch`], `procs` | the run second by second, the server's own figures, and what can be shown meanwhile |
-//! | [`report`], `sum`, [`merge`], [`fail_if`], `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
+//! | [`report`], `sum`, [`merge`], `shards`, [`fail_if`], `tell` | all figures together, and how they are told; the JSON form is described in `docs/load-test-report.md` |
 //! | `menu`, `screen`, `interrupt` | choosing on a terminal, the run on it, and ending it early |
 //! | `probe`, `duplex` | the connection test |
 //! | [`race`] | members of live challenges: everything of `bench challenge` and `bench members` |
@@ -81,6 +81,7 @@ mod screen;
 mod searches;
 mod seen;
 pub mod series;
+mod shards;
 mod socket;
 mod stage;
 mod stats;
@@ -96,8 +97,10 @@ use std::process::ExitCode;
 
 use rustix::termios::QueueSelector;
 
+use args::Output;
 pub use args::{BenchArgs, Scenario};
 use menu::{Choice, Menu};
+use merge::{Named, Written};
 pub use report::Report;
 pub use run::{Failure, measure};
 use screen::Screen;
@@ -159,15 +162,19 @@ fn carry_out(args: &BenchArgs) -> u8 {
             }
         }
     }
-    let outcome = match &args.scenario {
-        Scenario::Merge(merging) => merged(merging),
-        scenario => {
-            let target =
-                scenario.server().map_or_else(String::new, |server| format!(" on {}", server.target));
-            let mut screen = Screen::new(format!("{}{target}", scenario.name()), output);
-            measure(args, &mut |now| screen.show(now))
-        }
-    };
+    if let Scenario::Merge(merging) = &args.scenario {
+        return match merge::read(&merging.reports).map_err(Failure::Usage) {
+            Ok(Written::Races(reports)) => race::merged(reports, output),
+            Ok(Written::Chats(reports)) => tell_outcome(merged(reports, output), output),
+            Err(failure) => tell_outcome(Err(failure), output),
+        };
+    }
+    let target = args.scenario.server().map_or_else(String::new, |server| format!(" on {}", server.target));
+    let mut screen = Screen::new(format!("{}{target}", args.scenario.name()), output);
+    tell_outcome(measure(args, &mut |now| screen.show(now)), output)
+}
+
+fn tell_outcome(outcome: Result<Report, Failure>, output: &Output) -> u8 {
     let outcome = outcome.and_then(|report| {
         let page = output.html.as_deref().map_or(Ok(()), |path| page::write(&report, path));
         let published = report.publish(output.json.as_deref());
@@ -188,9 +195,8 @@ fn carry_out(args: &BenchArgs) -> u8 {
 }
 
 /// One report of several, with the conditions of the command line.
-fn merged(args: &args::MergeArgs) -> Result<Report, Failure> {
-    let reports = args.reports.iter().map(|path| merge::read(path)).collect::<Result<Vec<_>, _>>();
-    let mut report = reports.and_then(merge::merge).map_err(Failure::Usage)?;
-    report.thresholds = args.output.fail_if.iter().map(|condition| condition.judge(&report)).collect();
+fn merged(reports: Vec<Named<Report>>, output: &Output) -> Result<Report, Failure> {
+    let mut report = merge::merge(reports).map_err(Failure::Usage)?;
+    report.thresholds = output.fail_if.iter().map(|condition| condition.judge(&report)).collect();
     Ok(report)
 }

@@ -8,29 +8,63 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use crate::hdr::{Latency, Percentiles};
+use crate::race::report::RaceReport;
 use crate::report::{Action, Correctness, Histograms, Messages, Phase, Report, SCHEMA};
 use crate::series::{Generator, Row};
+use crate::shards::{Share, of_one_run};
 
 /// Faults of one kind that are told one by one.
 const EXAMPLES: usize = 10;
 
-/// Reads a report that was written with `--json`.
-pub fn read(path: &Path) -> Result<Report, String> {
-    let named = |why: String| format!("{}: {why}", path.display());
-    let text = fs::read(path).map_err(|why| named(why.to_string()))?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|why| named(format!("not a report: {why}")))?;
-    match value["schema"].as_u64() {
-        Some(schema) if schema == u64::from(SCHEMA) => {}
-        Some(schema) => return Err(named(format!("schema {schema}, this program knows {SCHEMA}"))),
-        None => return Err(named("not a report of the load tester".into())),
-    }
-    serde_json::from_value(value).map_err(|why| named(format!("not a report: {why}")))
+/// A report, and the file it came from.
+pub type Named<T> = (String, T);
+
+/// Reports of one form.
+pub enum Written {
+    /// Of loads of chats.
+    Chats(Vec<Named<Report>>),
+    /// Of live challenges.
+    Races(Vec<Named<RaceReport>>),
 }
 
-/// Puts reports together, or says which histogram is damaged.
-pub fn merge(reports: Vec<Report>) -> Result<Report, String> {
+/// Reads reports that were written with `--json`; all must be of one form.
+pub fn read(paths: &[impl AsRef<Path>]) -> Result<Written, String> {
+    let values = paths.iter().map(|path| value(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    let is_race = |(_, value): &&Named<Value>| value["scenario"] == "challenge";
+    let (race, chat) = (values.iter().find(is_race), values.iter().find(|value| !is_race(value)));
+    if let (Some((race, _)), Some((chat, _))) = (race, chat) {
+        return Err(format!("{race} is of live challenges, {chat} is not: they are of different runs"));
+    }
+    if race.is_some() { typed(values).map(Written::Races) } else { typed(values).map(Written::Chats) }
+}
+
+fn value(path: &Path) -> Result<Named<Value>, String> {
+    let name = path.display().to_string();
+    let text = fs::read(path).map_err(|why| format!("{name}: {why}"))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|why| format!("{name}: not a report: {why}"))?;
+    match value["schema"].as_u64() {
+        Some(schema) if schema == u64::from(SCHEMA) => Ok((name, value)),
+        Some(schema) => Err(format!("{name}: schema {schema}, this program knows {SCHEMA}")),
+        None => Err(format!("{name}: not a report of the load tester, as --json writes it")),
+    }
+}
+
+fn typed<T: DeserializeOwned>(values: Vec<Named<Value>>) -> Result<Vec<Named<T>>, String> {
+    let typed = |(name, value): Named<Value>| match serde_json::from_value(value) {
+        Ok(report) => Ok((name, report)),
+        Err(why) => Err(format!("{name}: not a report: {why}")),
+    };
+    values.into_iter().map(typed).collect()
+}
+
+/// Puts reports together, or says which histogram is damaged or why they are not of one run.
+pub fn merge(named: Vec<Named<Report>>) -> Result<Report, String> {
+    let missing = of_one_run(&named.iter().map(share).collect::<Vec<_>>())?;
+    let reports: Vec<Report> = named.into_iter().map(|(_, report)| report).collect();
     let started = reports.iter().map(|report| report.started_unix_ms).min().unwrap_or_default();
     let histograms: Vec<Histograms> = reports.iter().map(|report| report.histograms.clone()).collect();
     let series = overlaid(&reports)?;
@@ -48,10 +82,21 @@ pub fn merge(reports: Vec<Report>) -> Result<Report, String> {
     whole.series = series;
     whole.plan.shard = None;
     whole.thresholds = vec![];
+    whole.preflight.warnings.extend(missing);
     whole.correct = whole.correctness.holds();
     whole.error_rate = error_rate(&whole);
     distribute(&mut whole, &histograms)?;
     Ok(whole)
+}
+
+fn share((name, report): &Named<Report>) -> Share {
+    Share {
+        name: name.clone(),
+        scenario: report.scenario.clone(),
+        shard: report.plan.shard,
+        started_unix_ms: report.started_unix_ms,
+        lasted_s: report.series.len() as u64,
+    }
 }
 
 fn shift(phases: &mut [Phase], by_s: f64) {

@@ -87,6 +87,7 @@ fn a_perfect_server_has_no_faults() {
     // Everybody is told of each other once, in CONNECTED or later, and of the five that quit.
     assert_eq!(counts["heard_entered"], 190);
     assert_eq!(counts["heard_left"], 19 + 18 + 17 + 16 + 15);
+    assert_eq!(report["ranked"], 15);
     let page = std::fs::read_to_string(temporary("perfect.html")).unwrap();
     let page = page.replace("<!DOCTYPE html>\n", "");
     let document = roxmltree::Document::parse(&page).unwrap_or_else(|why| panic!("{why}"));
@@ -107,6 +108,8 @@ fn each_fault_is_found_and_nothing_else() {
         ("invent-update", Fault::InventUpdate, "--record-every 100ms", [0, 0, 0, 1, 0]),
         ("forget-updates", Fault::ForgetUpdates, "--record-every 100ms --quit 0", [20 * 19, 0, 0, 0, 0]),
         ("no-pong", Fault::NoPong, "", [0, 0, 0, 0, 1]),
+        ("forget-rank", Fault::ForgetRank, "", [1, 0, 0, 0, 0]),
+        ("rank-twice", Fault::RankTwice, "", [0, 1, 0, 0, 0]),
     ] {
         let report = race(name, fault, &format!("--fail-if errors>100% {flags}"), 1);
         assert_eq!(faults(&report), expected, "{fault:?}: {report}");
@@ -151,6 +154,62 @@ fn an_operators_thresholds_hold_unless_others_are_given() {
     assert_eq!(thresholds[0]["broken"], true);
     let report = race("slow-but-wanted", slow, "--users 3 --fail-if login.p99>60s", 0);
     assert_eq!(report["thresholds"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_server_without_rankings_is_not_blamed() {
+    let report = race("no-rankings", Fault::NoRankings, CALM, 0);
+    assert_eq!((faults(&report), &report["ranked"]), ([0; 5], &Value::Null));
+}
+
+#[test]
+fn machines_share_the_members_and_their_reports_are_one() {
+    let (csv, target) = (temporary("shares.csv"), start(Fault::None));
+    let (csv, file) = (csv.display(), |name: &str| temporary(&format!("share-{name}")));
+    assert!(ends_with(&format!("bench members 25 --csv {csv} --challenge 1"), 0));
+    std::thread::scope(|scope| {
+        for which in 1..=2 {
+            let json = file(&format!("{which}.json"));
+            let line = format!(
+                "bench challenge --target {target} --csv {csv} --users 21 --shard {which}/2 --ramp 100/s \
+                 --duration 1s --ping-every 300ms --drain 1s {CALM} --json {}",
+                json.display()
+            );
+            scope.spawn(move || assert!(ends_with(&line, 0), "{line}"));
+        }
+    });
+    let (one, two, whole) = (file("1.json"), file("2.json"), file("whole.json"));
+    let merge = |files: [&PathBuf; 2], flags: &str, code| {
+        let [one, two] = files.map(|file| file.display());
+        ends_with(&format!("bench merge {one} {two} --json {} {flags}", whole.display()), code)
+    };
+    let report =
+        |path: &PathBuf| -> Value { serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap() };
+    assert!(merge([&one, &two], &format!("{CALM} --html {}", file("whole.html").display()), 0));
+    let (one_is, two_is, all) = (report(&one), report(&two), report(&whole));
+    assert_eq!((&one_is["plan"]["users"], &two_is["plan"]["users"]), (&10.into(), &11.into()));
+    assert_eq!(
+        (&all["plan"]["users"], &all["plan"]["shard"], &all["plan"]["connect_rate_per_s"]),
+        (&21.into(), &Value::Null, &100.0.into())
+    );
+    assert_eq!((&all["counts"]["connected"], faults(&all), &all["ranked"]), (&21.into(), [0; 5], &21.into()));
+    for kind in ["login", "join", "enter", "connect"] {
+        assert_eq!(all["latencies"][format!("{kind}_ms")]["count"], 21, "{kind}");
+    }
+    let connected = |rows: &Value| -> u64 {
+        rows["series"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["connect_ms"]["count"].as_u64().unwrap())
+            .sum()
+    };
+    assert_eq!(connected(&all), 21);
+    assert!(merge([&one, &two], "--fail-if connect.p99>=0ms", 1), "conditions are judged anew");
+    assert!(merge([&one, &one], CALM, 2), "one share twice");
+    let create = format!("bench challenge --target {target} --csv {csv} --shard 1/2 --create");
+    assert!(ends_with(&create, 2), "each machine would make a challenge");
+    assert!(ends_with(&format!("bench challenge --target {target} --csv {csv} --users 1 --shard 1/2"), 2));
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::args::{Output, Server, duration, percent, positive, rate};
+use crate::args::{Output, Server, duration, every, percent, positive, rate, shard};
 use crate::fail_if::FailIf;
+use crate::presets::KILL_EVERY;
+use crate::scenario::{Kill, Victim};
 
 /// What an operator expects, unless conditions are given.
 const EXPECTED: [&str; 4] = ["login.p99>=100ms", "enter.p99>=200ms", "connect.p99>=1s", "errors>=0.1%"];
@@ -47,6 +49,16 @@ pub struct ChallengeArgs {
     /// Percent of the members that QUIT in the end [default: 5 with --create, else none]
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub quit: Option<f64>,
+    /// Take the share of machine I of N: its part of the members and of the ramp
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<(u32, u32)>,
+    /// Kill this process of the server with SIGKILL, every 10 s or --every, while all are there; the server must be
+    /// on this machine
+    #[arg(long, value_name = "PROCESS")]
+    pub kill: Option<Victim>,
+    /// From one kill to the next
+    #[arg(long, value_name = "TIME", requires = "kill", value_parser = every)]
+    pub every: Option<Duration>,
     /// Longest silence waited for in the end while something is still owed
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub drain: Duration,
@@ -73,18 +85,23 @@ pub struct MembersArgs {
 }
 
 impl ChallengeArgs {
-    /// What the run is failed for.
-    pub fn conditions(&self) -> Vec<FailIf> {
-        if !self.output.fail_if.is_empty() {
-            return self.output.fail_if.clone();
-        }
-        EXPECTED.iter().filter_map(|text| FailIf::parse(text).ok()).collect()
+    /// What is killed how often.
+    pub fn killing(&self) -> Option<Kill> {
+        self.kill.map(|process| Kill { process, every: self.every.unwrap_or(KILL_EVERY) })
     }
 
     /// Percent of the members that give up in the end. Whoever did can't come again, so it is nobody
     /// where a challenge is to be used again.
     pub fn quitting(&self) -> f64 {
         self.quit.unwrap_or(if self.create.is_some() { 5.0 } else { 0.0 })
+    }
+}
+
+/// What a run is failed for.
+pub fn conditions(output: &Output) -> Vec<FailIf> {
+    match output.fail_if.is_empty() {
+        false => output.fail_if.clone(),
+        true => EXPECTED.iter().filter_map(|text| FailIf::parse(text).ok()).collect(),
     }
 }
 

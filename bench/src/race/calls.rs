@@ -11,6 +11,10 @@ use crate::http::{Answer, Client};
 /// Characters of a refusal's message that are told; more would make a kind of error of each member.
 const REASON_CHARS: usize = 120;
 
+/// Places on a page of a ranking, and pages that are read at most.
+const RANKING_PAGE: usize = 100;
+const RANKING_PAGES_MAX: usize = 100_000;
+
 /// Lengths of courses in km, by their codes (contract §5).
 const COURSES: [(&str, f64); 14] = [
     ("M100", 0.1),
@@ -47,6 +51,15 @@ pub struct Challenge {
     pub status: String,
     /// Length of its course, in km.
     pub course_km: f64,
+}
+
+/// A place of a ranking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The user's number.
+    pub user: u64,
+    /// `RUNNING`, `COMPLETED`, `DISCONNECTED` and so on.
+    pub status: String,
 }
 
 /// The length of a course, by its code.
@@ -130,6 +143,32 @@ pub fn create(
 /// Looks at a challenge.
 pub fn show(client: &mut Client, token: &str, challenge: u64) -> Result<Challenge, String> {
     described(&ask(client.get(&format!("/api/v1/challenges/{challenge}"), Some(token)))?)
+}
+
+/// The whole ranking of a challenge, page by page; `None`: the server has no rankings,
+/// or of another form; the contract asks for none.
+pub fn ranking(client: &mut Client, token: &str, challenge: u64) -> Result<Option<Vec<Place>>, String> {
+    let mut places = vec![];
+    for page in 0..RANKING_PAGES_MAX {
+        let path = format!("/api/v1/challenges/{challenge}/ranking?page={page}&size={RANKING_PAGE}");
+        let answer = client.get(&path, Some(token));
+        if let Ok(Answer { status: 404 | 405, .. }) = answer {
+            return Ok(None);
+        }
+        let data = ask(answer)?;
+        let place = |place: &Value| {
+            let status = place["status"].as_str().unwrap_or_default().to_owned();
+            Some(Place { user: place["userId"].as_u64()?, status })
+        };
+        let read = data["content"].as_array().and_then(|content| content.iter().map(place).collect());
+        let Some(read) = read else { return Ok(None) };
+        let read: Vec<Place> = read;
+        places.extend(read);
+        if data["hasNext"] != true {
+            return Ok(Some(places));
+        }
+    }
+    Err(format!("a ranking of more than {RANKING_PAGES_MAX} pages"))
 }
 
 fn described(data: &Value) -> Result<Challenge, String> {

@@ -12,8 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::calls::Admission;
 use super::faults::Kind;
+use super::kills::{Break, Kills};
 use super::lines::{Agenda, News, Step};
 use super::memo::Memo;
+use super::ranking::Runner;
 use super::sight::Course;
 use super::stages::{Plan, Stage};
 use super::tally::Tally;
@@ -82,6 +84,8 @@ pub(super) struct Member {
     gave_up: bool,
     /// Tries of the return that is under way.
     pub(super) tries: u32,
+    /// A kill broke its connection, and it is not back.
+    away: Option<Break>,
 }
 
 /// Everybody.
@@ -92,6 +96,8 @@ pub struct Crowd<'a> {
     pub(super) courses: Vec<Course>,
     pub(super) tally: Tally,
     pub(super) stage: Stage,
+    /// What is done to the server meanwhile.
+    pub(super) kills: Kills,
     /// When something that is owed came last.
     pub(super) news_ns: u64,
     /// Members whose first try has come to something.
@@ -114,6 +120,7 @@ impl<'a> Crowd<'a> {
         agenda: &'a Agenda,
         (courses, seats): (Vec<Course>, Vec<(usize, usize)>),
         poll: Poll,
+        kills: Kills,
     ) -> Crowd<'a> {
         let member = |(course, place)| Member { course, place, ..Member::default() };
         Crowd {
@@ -123,6 +130,7 @@ impl<'a> Crowd<'a> {
             courses,
             tally: Tally::new(),
             stage: Stage::Ramp,
+            kills,
             news_ns: 0,
             settled: 0,
             members: seats.into_iter().map(member).collect(),
@@ -178,6 +186,27 @@ impl<'a> Crowd<'a> {
             || self.courses.iter().any(Course::owes)
     }
 
+    /// Whether somebody whose connection a kill broke may still come back.
+    pub fn awaits(&self) -> bool {
+        self.members.iter().any(|one| one.away.is_some() && one.tries <= RETURN_TRIES)
+    }
+
+    /// No more kills, and nobody is awaited.
+    pub fn end_kills(&mut self) {
+        self.kills.end();
+        self.members.iter_mut().for_each(|one| one.away = None);
+    }
+
+    /// Members of a challenge that have to be in its ranking.
+    pub fn runners(&self, course: usize) -> Vec<Runner> {
+        let ranked = |one: &&Member| one.course == course && one.was_in && !one.gave_up;
+        let runner = |one: &Member| Runner {
+            user: self.courses[course].user(one.place),
+            is_in: one.seat.as_ref().is_some_and(|seat| seat.is_in) && !one.through,
+        };
+        self.members.iter().filter(ranked).map(runner).collect()
+    }
+
     /// A member gives up.
     pub fn quit(&mut self, member: usize) {
         let now = self.clock.now_ns();
@@ -204,9 +233,12 @@ impl<'a> Crowd<'a> {
         self.members.iter().all(|one| one.seat.as_ref().is_none_or(|seat| answered(seat)))
     }
 
-    /// Ends all connections and notes what nobody answered.
+    /// Ends all connections and notes what nobody answered, and who never came back after a kill.
     pub fn close(&mut self) {
         for one in &mut self.members {
+            if one.away.is_some() {
+                self.courses[one.course].note(Kind::Lost, one.place, "did not come back after a kill");
+            }
             if let Some(mut seat) = one.seat.take() {
                 let course = &mut self.courses[one.course];
                 let unanswered = if one.through { 0 } else { seat.pinged.len() };
@@ -356,10 +388,25 @@ impl<'a> Crowd<'a> {
             return;
         }
         self.courses[one.course].breaks(one.place);
-        self.tally.counts.dropped += 1;
-        self.tally.error(format!("connection lost: {why}"));
-        if !self.members[member].through {
+        let by = self.kills.broke(self.clock.now_ns());
+        match by {
+            Some(_) => self.tally.counts.interrupted += 1,
+            None => {
+                self.tally.counts.dropped += 1;
+                self.tally.error(format!("connection lost: {why}"));
+            }
+        }
+        if !one.through {
+            one.away = by;
             self.comes_again(member);
+        }
+    }
+
+    /// A member that was in is so again.
+    pub(super) fn is_back(&mut self, member: usize, now: u64) {
+        self.tally.counts.reentered += 1;
+        if let Some(by) = self.members[member].away.take() {
+            self.kills.back(by, now);
         }
     }
 }

@@ -125,13 +125,17 @@ impl Crowd<'_> {
         seat.is_in = true;
         self.tally.connect.note(seat.from_ns, now);
         self.tally.connections += 1;
-        *if one.was_in { &mut self.tally.counts.reentered } else { &mut self.tally.counts.connected } += 1;
-        (one.was_in, one.tries) = (true, 0);
+        one.tries = 0;
+        let again = std::mem::replace(&mut one.was_in, true);
         let base_ms = i64::try_from(self.clock.unix_ms(now)).unwrap_or(i64::MAX);
         self.courses[one.course].connected(one.place, &message.participants, now, base_ms);
         self.pings.push_back((now + self.plan.ping_ns, member, seat.stay));
         if let Some(every_ns) = self.plan.record_ns {
             self.records.push_back((now + every_ns, member, seat.stay));
+        }
+        match again {
+            true => self.is_back(member, now),
+            false => self.tally.counts.connected += 1,
         }
         self.settle(member);
     }

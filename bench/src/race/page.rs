@@ -31,6 +31,7 @@ fn page(report: &RaceReport) -> String {
         section("Faults", &examples(report)),
         threshold_table(&report.thresholds),
         latencies(report),
+        kills(report),
         charts(report),
         section("Errors", &errors(report)),
         numbers(report),
@@ -47,8 +48,12 @@ fn head(report: &RaceReport) -> String {
 fn verdict(report: &RaceReport) -> String {
     let found = &report.correctness;
     let counts = [found.lost, found.duplicated, found.out_of_order, found.foreign, found.unanswered];
-    let judged = "What each member was told about each other, judged at every member.".to_owned();
-    verdict_of(report.correct, report.exit_code(), counts, &[judged])
+    let mut judged = vec!["What each member was told about each other, judged at every member.".to_owned()];
+    judged.extend(
+        report.ranked.map(|ranked| format!("In the end {} were looked for in the ranking.", grouped(ranked))),
+    );
+    judged.extend(report.warnings.iter().map(|warning| format!("Beware: {warning}.")));
+    verdict_of(report.correct, report.exit_code(), counts, &judged)
 }
 
 fn examples(report: &RaceReport) -> String {
@@ -70,7 +75,24 @@ fn latencies(report: &RaceReport) -> String {
         ("connect", &found.connect_ms),
         ("pong", &found.pong_ms),
         ("update", &found.update_ms),
+        ("recovery", &found.recovery_ms),
     ])
+}
+
+fn kills(report: &RaceReport) -> String {
+    let rows = report.disruptions.iter().map(|one| {
+        vec![
+            one.what.clone(),
+            two(one.at_s),
+            one.pid.map_or_else(String::new, |pid| pid.to_string()),
+            one.failed.as_ref().map_or_else(|| "done".to_owned(), |why| format!("not done: {why}")),
+            grouped(one.interrupted),
+            grouped(one.recovery_ms.count),
+            two(one.all_back_ms),
+        ]
+    });
+    let head = ["what", "#at, s", "#process", "outcome", "#broken", "#back", "#all back, ms"];
+    section("Kills", &table(&head, rows.collect()))
 }
 
 fn errors(report: &RaceReport) -> String {
@@ -90,7 +112,8 @@ fn charts(report: &RaceReport) -> String {
         let values = lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value);
         let y = Axis::from_zero(values.fold(0.0, f64::max));
         let x = Axis::time(0.0, rows.last().map_or(0.0, |row| row.at_s as f64));
-        let (bands, marks) = (vec![], vec![]);
+        let marks = report.disruptions.iter().map(|one| (one.at_s, one.what.clone())).collect();
+        let bands = vec![];
         Chart {
             title: title.to_owned(),
             unit,
@@ -130,7 +153,7 @@ fn numbers(report: &RaceReport) -> String {
     let (plan, counts) = (&report.plan, &report.counts);
     let every =
         plan.record_every_s.map_or_else(|| "none".to_owned(), |every| format!("every {} s", two(every)));
-    let asked = vec![
+    let mut asked = vec![
         row("members", grouped(plan.users as u64)),
         row("begun per second", two(plan.connect_rate_per_s)),
         row("stay", format!("{} s", two(plan.duration_s))),
@@ -138,6 +161,7 @@ fn numbers(report: &RaceReport) -> String {
         row("RECORD", every),
         row("quit in the end", format!("{} %", two(plan.quit_percent))),
     ];
+    asked.extend(plan.shard.map(|(which, of)| row("share", format!("machine {which} of {of}"))));
     let done = [
         ("logged in", counts.logged_in),
         ("joined", counts.joined),
@@ -145,6 +169,7 @@ fn numbers(report: &RaceReport) -> String {
         ("tickets", counts.entered),
         ("connected", counts.connected),
         ("lost their connection", counts.dropped),
+        ("lost it by a kill", counts.interrupted),
         ("came back", counts.reentered),
         ("finished", counts.finished),
         ("quit", counts.quit),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
+use super::kills::{Killed, Kills};
 use super::stages::Sample;
 use super::tally::{Counts, Row, Tally};
 use crate::clock::SECOND_NS;
@@ -43,12 +44,21 @@ pub struct RaceReport {
     pub error_rate: f64,
     /// Latencies.
     pub latencies: Latencies,
+    /// Kills, in order.
+    #[serde(default)]
+    pub disruptions: Vec<Killed>,
+    /// Members that were looked for in the ranking at the end; absent: the server has none.
+    #[serde(default)]
+    pub ranked: Option<u64>,
     /// The server's processes while all were there, if they were named.
     pub server: Option<Cost>,
     /// Our own CPU seconds while all were there.
     pub generator_cpu_s: f64,
     /// What the run was to be failed for.
     pub thresholds: Vec<Judged>,
+    /// What may spoil the figures.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The run second by second.
     pub series: Vec<Row>,
     /// The distributions: HDR histograms in µs, V2, deflated, in base64.
@@ -67,6 +77,7 @@ pub struct Asked {
     pub ping_every_s: f64,
     pub record_every_s: Option<f64>,
     pub quit_percent: f64,
+    pub shard: Option<(u32, u32)>,
 }
 
 /// All latencies.
@@ -85,6 +96,8 @@ pub struct Latencies {
     pub pong_ms: Percentiles,
     /// From the moment a record was due to each update about it.
     pub update_ms: Percentiles,
+    /// From a break by a kill to `CONNECTED` by a fresh ticket.
+    pub recovery_ms: Percentiles,
 }
 
 /// The same as histograms.
@@ -98,6 +111,7 @@ pub struct Histograms {
     pub connect: String,
     pub pong: String,
     pub update: String,
+    pub recovery: String,
 }
 
 /// What the server took while all were there.
@@ -128,6 +142,8 @@ pub struct Parts {
     pub asked: Asked,
     /// The verdict.
     pub faults: Faults,
+    /// Members that were looked for in the ranking.
+    pub ranked: Option<u64>,
     /// Second by second.
     pub rows: Vec<Row>,
     /// At the beginning, when all were there, and when they had stayed.
@@ -136,8 +152,8 @@ pub struct Parts {
 
 impl RaceReport {
     /// Everything together, its conditions not yet judged.
-    pub fn new(parts: Parts, tally: &Tally) -> RaceReport {
-        let Parts { target, started_unix_ms, ended_ns, asked, faults, rows, samples } = parts;
+    pub fn new(parts: Parts, tally: &Tally, kills: &Kills) -> RaceReport {
+        let Parts { target, started_unix_ms, ended_ns, asked, faults, ranked, rows, samples } = parts;
         let (first, last) = (samples.first().copied(), samples.last().copied().unwrap_or_default());
         let before = samples.get(1).copied().filter(|_| samples.len() > 2).or(first).unwrap_or_default();
         let into_s =
@@ -163,10 +179,14 @@ impl RaceReport {
                 connect_ms: tally.connect.run.percentiles(),
                 pong_ms: tally.pong.run.percentiles(),
                 update_ms: tally.update.run.percentiles(),
+                recovery_ms: kills.recovery.percentiles(),
             },
+            disruptions: kills.told(),
+            ranked,
             server: cost(first.unwrap_or_default(), before, last),
             generator_cpu_s: last.own_cpu_s - before.own_cpu_s,
             thresholds: vec![],
+            warnings: vec![],
             series: rows,
             histograms: Histograms {
                 login: tally.login.run.encode(),
@@ -175,16 +195,18 @@ impl RaceReport {
                 connect: tally.connect.run.encode(),
                 pong: tally.pong.run.encode(),
                 update: tally.update.run.encode(),
+                recovery: kills.recovery.encode(),
             },
         }
     }
 
     /// 1 when something is wrong or a condition broken, 2 when nobody came, a condition could not be
-    /// judged or somebody ended it early, else 0.
+    /// judged, a kill could not be done or somebody ended it early, else 0.
     pub fn exit_code(&self) -> u8 {
         let broken = self.thresholds.iter().any(|judged| judged.broken == Some(true));
         let unjudged = self.thresholds.iter().any(|judged| judged.broken.is_none());
-        let in_part = self.counts.connected == 0 || self.ended_early_s.is_some() || unjudged;
+        let undone = self.disruptions.iter().any(|kill| kill.failed.is_some());
+        let in_part = self.counts.connected == 0 || self.ended_early_s.is_some() || unjudged || undone;
         match (self.correct && !broken, in_part) {
             (false, _) => 1,
             (true, true) => 2,
@@ -216,7 +238,8 @@ impl Figures for RaceReport {
             Of::Connect => self.latencies.connect_ms,
             Of::Pong => self.latencies.pong_ms,
             Of::Update => self.latencies.update_ms,
-            Of::Delivery | Of::Ack | Of::History | Of::Search | Of::Recovery => return None,
+            Of::Recovery => self.latencies.recovery_ms,
+            Of::Delivery | Of::Ack | Of::History | Of::Search => return None,
         };
         Some(found).filter(|found| found.count > 0)
     }

@@ -137,6 +137,11 @@ impl Course {
         self.faults.note(kind, user, user, what);
     }
 
+    /// The number of a member.
+    pub fn user(&self, me: usize) -> u64 {
+        self.members[me].user
+    }
+
     /// Faults so far.
     pub fn faults(&self) -> u64 {
         self.faults.total()

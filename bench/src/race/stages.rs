@@ -13,6 +13,9 @@ use crate::watch::Watch;
 /// From one look to the next whether something is still owed: a look at every pair of members.
 const OWED_NS: u64 = 500_000_000;
 
+/// How much longer everybody stays, at most, for those to come back whose connections a kill broke.
+const AWAITED_NS: u64 = 30 * SECOND_NS;
+
 /// Longest wait for the answers after which nothing more is under way.
 const FENCE_NS: u64 = 10 * SECOND_NS;
 
@@ -149,6 +152,7 @@ impl<'a, 'b> Director<'a, 'b> {
         }
         if crowd.stage <= Stage::Stay && self.interrupt.came() {
             self.ended_ns = Some(now);
+            crowd.end_kills();
             self.sample(now);
             self.part(crowd, now);
         }
@@ -156,11 +160,17 @@ impl<'a, 'b> Director<'a, 'b> {
             Stage::Ramp if crowd.settled == self.plan.users => {
                 crowd.stage = Stage::Stay;
                 self.since_ns = now;
+                crowd.kills.begin(now, self.plan.stay_ns);
                 self.sample(now);
             }
-            Stage::Stay if now >= self.since_ns.saturating_add(self.plan.stay_ns) => {
-                self.sample(now);
-                self.part(crowd, now);
+            Stage::Stay => {
+                let until = self.since_ns.saturating_add(self.plan.stay_ns);
+                if now < until {
+                    crowd.kills.turn(now, || self.watch.latest());
+                } else if has_stayed(crowd, until, now) {
+                    self.sample(now);
+                    self.part(crowd, now);
+                }
             }
             Stage::Quit => {
                 while self.since_ns <= now
@@ -216,4 +226,10 @@ impl<'a, 'b> Director<'a, 'b> {
         (self.audience)(&row, crowd.settled, self.plan.users);
         self.rows.push(row);
     }
+}
+
+/// Whether all have stayed long enough, once they have stayed as long as was asked for: what the last kill
+/// breaks has broken, and is back.
+fn has_stayed(crowd: &Crowd, until: u64, now: u64) -> bool {
+    now >= until.saturating_add(AWAITED_NS) || (crowd.kills.settled(now) && !crowd.awaits())
 }

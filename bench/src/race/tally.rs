@@ -35,6 +35,12 @@ pub struct Row {
     pub enter_ms: Percentiles,
     /// Handshakes that ended in it.
     pub connect_ms: Percentiles,
+    /// The three as HDR histograms, so that rows of several machines add up exactly.
+    pub login_hdr: String,
+    #[allow(missing_docs, reason = "the same of tickets")]
+    pub enter_hdr: String,
+    #[allow(missing_docs, reason = "the same of handshakes")]
+    pub connect_hdr: String,
     /// What the server told last.
     pub target: Option<Target>,
     /// Cores the load tester used.
@@ -59,7 +65,9 @@ pub struct Counts {
     pub connected: u64,
     /// Connections that broke though nobody had said so.
     pub dropped: u64,
-    /// Members that came back with a fresh ticket after that.
+    /// Connections that a kill broke.
+    pub interrupted: u64,
+    /// Members that came back with a fresh ticket after either.
     pub reentered: u64,
     /// Reached the end of the course.
     pub finished: u64,
@@ -99,8 +107,9 @@ impl Timed {
         self.second.note(from_ns, to_ns);
     }
 
-    fn roll(&mut self) -> Percentiles {
-        std::mem::replace(&mut self.second, Latency::of_second()).percentiles()
+    fn roll(&mut self) -> (Percentiles, String) {
+        let second = std::mem::replace(&mut self.second, Latency::of_second());
+        (second.percentiles(), second.encode())
     }
 }
 
@@ -184,6 +193,9 @@ impl Tally {
         let now = [counts.connected + counts.reentered, heard, self.errors(), faults];
         let before = std::mem::replace(&mut self.told, now);
         let [connected, heard, errors, faults] = std::array::from_fn(|one| now[one] - before[one]);
+        let (login_ms, login_hdr) = self.login.roll();
+        let (enter_ms, enter_hdr) = self.enter.roll();
+        let (connect_ms, connect_hdr) = self.connect.roll();
         Row {
             at_s,
             stage: stage.to_owned(),
@@ -192,9 +204,12 @@ impl Tally {
             heard,
             errors,
             faults,
-            login_ms: self.login.roll(),
-            enter_ms: self.enter.roll(),
-            connect_ms: self.connect.roll(),
+            login_ms,
+            enter_ms,
+            connect_ms,
+            login_hdr,
+            enter_hdr,
+            connect_hdr,
             target: None,
             tester_cores: 0.0,
         }

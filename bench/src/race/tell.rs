@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 
 use super::faults::Faults;
+use super::kills::Killed;
 use super::report::RaceReport;
 use super::tally::{Counts, Row};
 use crate::args::Output;
@@ -72,6 +73,7 @@ impl Display for RaceReport {
             ("connect", &latencies.connect_ms),
             ("pong", &latencies.pong_ms),
             ("update", &latencies.update_ms),
+            ("recovery", &latencies.recovery_ms),
         ];
         for (name, found) in kinds.into_iter().filter(|(_, found)| found.count > 0) {
             writeln!(f, "{name:<12} {found}")?;
@@ -80,6 +82,12 @@ impl Display for RaceReport {
         writeln!(f, "errors       {errors}, {:.4} % of all calls and handshakes", self.error_rate * 100.0)?;
         for (what, count) in &self.errors {
             writeln!(f, "  {count} × {what}")?;
+        }
+        for killed in &self.disruptions {
+            writeln!(f, "{killed}")?;
+        }
+        if let Some(ranked) = self.ranked {
+            writeln!(f, "ranking      {ranked} members were looked for")?;
         }
         if let Some(server) = &self.server {
             let [idle, connected, end] =
@@ -92,7 +100,28 @@ impl Display for RaceReport {
         for judged in &self.thresholds {
             writeln!(f, "{judged}")?;
         }
+        for warning in &self.warnings {
+            writeln!(f, "beware       {warning}")?;
+        }
         writeln!(f, "generator    {:.2} CPU s while all were there", self.generator_cpu_s)
+    }
+}
+
+impl Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Killed { what, at_s, pid, failed, interrupted, recovery_ms, all_back_ms } = self;
+        write!(f, "{what} at {at_s:.1} s")?;
+        if let Some(pid) = pid {
+            write!(f, " (process {pid})")?;
+        }
+        if let Some(why) = failed {
+            return write!(f, ": not done, {why}");
+        }
+        write!(f, ": {interrupted} connections broke, {} back", recovery_ms.count)?;
+        if recovery_ms.count > 0 {
+            write!(f, ", the last after {all_back_ms:.0} ms")?;
+        }
+        Ok(())
     }
 }
 
@@ -119,10 +148,11 @@ impl Display for Counts {
             "members      {begun} begun, {logged_in} logged in, {joined} joined and {joined_before} had before, \
              {entered} tickets, {connected} connected"
         )?;
-        let Counts { dropped, reentered, finished, quit, .. } = self;
+        let Counts { dropped, interrupted, reentered, finished, quit, .. } = self;
         writeln!(
             f,
-            "             {dropped} lost their connection, {reentered} came back, {finished} finished, {quit} quit"
+            "             {dropped} lost their connection, {interrupted} by a kill, {reentered} came back, \
+             {finished} finished, {quit} quit"
         )?;
         let Counts { pings, pongs, records, heard_entered, heard_left, heard_updates, .. } = self;
         writeln!(

@@ -47,6 +47,12 @@ pub enum Fault {
     SlowLogin(Duration),
     /// One connection breaks.
     HangUp,
+    /// Member 2 is in the ranking twice.
+    RankTwice,
+    /// Member 2 is not in the ranking.
+    ForgetRank,
+    /// There are no rankings.
+    NoRankings,
 }
 
 /// Members there are.
@@ -113,6 +119,12 @@ impl Server {
         }
         let described = |id, code: &Value| json!({"challengeId": id, "status": "READY", "distance": code});
         let mut state = self.state.lock().unwrap();
+        if let Some((_, page)) = request.path.split_once("/ranking?page=") {
+            return match self.fault {
+                Fault::NoRankings => (404, Value::Null),
+                _ => (200, self.ranking(&state, page.starts_with("0&"))),
+            };
+        }
         match (request.path.as_str(), user) {
             ("/api/v1/admin/challenges", Some(_)) => (201, described(7, &request.body["distance"])),
             ("/api/v1/challenges/1" | "/api/v1/challenges/7", Some(_)) => (200, described(1, &json!("M100"))),
@@ -130,6 +142,20 @@ impl Server {
             }
             _ => (404, Value::Null),
         }
+    }
+
+    /// The second page has the last five.
+    fn ranking(&self, state: &State, first: bool) -> Value {
+        let mut users: Vec<u64> = state.present.keys().copied().collect();
+        match self.fault {
+            Fault::RankTwice => users.push(2),
+            Fault::ForgetRank => users.retain(|user| *user != 2),
+            _ => {}
+        }
+        let (upper, lower) = users.split_at(users.len().saturating_sub(5));
+        let page = if first { upper } else { lower };
+        let place = |user: &u64| json!({"userId": user, "status": "RUNNING"});
+        json!({"content": page.iter().map(place).collect::<Vec<_>>(), "hasNext": first})
     }
 
     fn race(&self, ticket: &str, mut stream: TcpStream, mut reader: BufReader<TcpStream>) {

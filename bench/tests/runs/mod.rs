@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 
 use clap::Parser;
+use minitalk_bench::merge::Written;
 use minitalk_bench::{BenchArgs, Report, measure, merge};
 
 use crate::Line;
@@ -175,7 +176,16 @@ fn shards_merge_into_one_exact_report() {
         [1, 2].map(|i| scope.spawn(move || shard(i))).map(|run| run.join().unwrap())
     })
     .into();
-    let whole = merge::merge(shards.iter().map(|(_, file)| merge::read(file).unwrap()).collect()).unwrap();
+    let files: Vec<&PathBuf> = shards.iter().map(|(_, file)| file).collect();
+    let merged = |files: &[&PathBuf]| match merge::read(files).unwrap() {
+        Written::Chats(reports) => merge::merge(reports),
+        Written::Races(_) => panic!("no race"),
+    };
+    let whole = merged(&files).unwrap();
+    assert!(whole.preflight.warnings.iter().all(|told| !told.contains("missing")), "{whole}");
+    assert!(merged(&files[..1]).unwrap().to_string().contains("of 2 machines these are missing: 2"));
+    let twice = merged(&[files[0], files[1], files[0]]).unwrap_err();
+    assert!(twice.contains("shard1.json and") && twice.contains("both of machine 1 of 2"), "{twice}");
     let sum = |of: fn(&Report) -> u64| shards.iter().map(|(report, _)| of(report)).sum::<u64>();
     let delivered = |report: &Report| report.messages.as_ref().unwrap().delivery_ms;
     assert_eq!((whole.plan.users, whole.plan.rooms, whole.plan.shard), (30, 10, None));
@@ -187,8 +197,20 @@ fn shards_merge_into_one_exact_report() {
     assert_eq!(whole.series.iter().map(|row| row.delivery_ms.count).sum::<u64>(), whole.totals.delivered);
     assert!(whole.series.windows(2).all(|two| two[1].unix_s == two[0].unix_s + 1));
     assert!(whole.correct && whole.exit_code() == 0, "{whole}");
-    let failure = merge::read(&temporary("none.json")).unwrap_err();
-    assert!(failure.contains("none.json"), "{failure}");
-    std::fs::write(temporary("other.json"), "{\"schema\": 99}").unwrap();
-    assert!(merge::read(&temporary("other.json")).unwrap_err().contains("schema 99"));
+    for (name, text, told) in [
+        ("none.json", None, "none.json: No such file"),
+        ("future.json", Some("{\"schema\": 99}"), "schema 99"),
+        ("empty.json", Some("{}"), "empty.json: not a report of the load tester"),
+        (
+            "race.json",
+            Some("{\"schema\": 1, \"scenario\": \"challenge\"}"),
+            "race.json is of live challenges",
+        ),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(temporary(name), text).unwrap();
+        }
+        let failure = merge::read(&[files[0], &temporary(name)]).err().unwrap();
+        assert!(failure.contains(told), "{failure}");
+    }
 }
