@@ -138,8 +138,8 @@ impl Store {
     /// The number of the user of a name, in whichever spelling.
     pub fn user_number(&self, username: &str) -> Result<Option<UserId>, IndexError> {
         let mut statement = self.connection.prepare_cached("SELECT number FROM users WHERE username = ?1")?;
-        let mut number = |spelling| statement.query_row([spelling], |row| row.get(0)).optional();
-        let found = name::spellings(username).map(|spelling| number(spelling));
+        let number = |spelling| statement.query_row([spelling], |row| row.get(0)).optional();
+        let found = name::spellings(username).map(number);
         Ok(found.filter_map(Result::transpose).next().transpose()?)
     }
 

@@ -46,9 +46,12 @@ pub enum Said<'a> {
     Other(Heard<'a>),
 }
 
+/// A message's bytes, and what they say.
+type Kept = (Box<[u8]>, About);
+
 /// The latest messages about members: each has one place, where the next one takes over.
 pub struct Memo {
-    slots: Vec<Option<(Box<[u8]>, About)>>,
+    slots: Vec<Option<Kept>>,
     hasher: RandomState,
 }
 

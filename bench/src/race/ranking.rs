@@ -30,13 +30,16 @@ pub struct Runner {
     pub is_in: bool,
 }
 
-/// What is wrong with a challenge's ranking, by user; `None` where the server has no rankings.
+/// A user, and what is wrong with its place.
+pub type Wrong = (u64, Kind, &'static str);
+
+/// What is wrong with a challenge's ranking; `None` where the server has no rankings.
 pub fn judge(
     client: &mut Client,
     token: &str,
     challenge: u64,
     runners: &[Runner],
-) -> Result<Option<Vec<(u64, Kind, &'static str)>>, String> {
+) -> Result<Option<Vec<Wrong>>, String> {
     let since = Instant::now();
     let mut suspects: BTreeMap<u64, bool> = runners.iter().map(|one| (one.user, one.is_in)).collect();
     loop {
@@ -58,7 +61,7 @@ pub fn judge(
 }
 
 /// Those of the suspects that are not there once.
-fn wrong(places: &[Place], suspects: &BTreeMap<u64, bool>) -> Vec<(u64, Kind, &'static str)> {
+fn wrong(places: &[Place], suspects: &BTreeMap<u64, bool>) -> Vec<Wrong> {
     let mut seen: BTreeMap<u64, (u32, bool)> = suspects.keys().map(|user| (*user, (0, false))).collect();
     for place in places {
         if let Some((times, away)) = seen.get_mut(&place.user) {
