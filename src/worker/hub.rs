@@ -4,20 +4,19 @@
 //! leaving a room takes the membership and with it the seats of all the user's sockets. Only users
 //! with a socket here, and rooms with such a user, are held.
 //!
-//! A seat knows its place in its room and its place with its socket, so that taking one away costs
-//! the same in a room of ten as of ten thousand.
-//!
-//! A user's rooms come from the index in pages ([`super::entry`]), while changes of them arrive as
-//! events. The user is held from before the first page is read: a room that it leaves meanwhile is
-//! remembered, so that a page read earlier does not bring it back, and one that it joins is there
-//! whether or not a page shows it. So when all pages are in, the user is where the events say.
+//! [`seats`] says who sits where, [`learning`] how a user's rooms come in from the index while they change.
 
-use std::collections::{HashMap, HashSet};
+mod learning;
+mod seats;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
 use smallvec::SmallVec;
 
+use self::learning::Learning;
+use self::seats::{Seat, Socket};
 use crate::chat::{Pace, RoomEvent, UserId};
 use crate::engine::table::Slot;
 use crate::link::census::Untold;
@@ -65,15 +64,6 @@ struct Room {
     users: u32,
 }
 
-/// A socket in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
-    /// The socket.
-    pub slot: Slot,
-    /// Where the socket keeps this seat.
-    entry: u32,
-}
-
 struct User {
     number: UserId,
     name: Box<str>,
@@ -84,37 +74,6 @@ struct User {
     paces: [Pace; DOINGS],
     /// There until the index has told all of its rooms.
     learning: Option<Box<Learning>>,
-}
-
-/// What is known of a user whose rooms are still being read. Bounded by the rooms a user may be in.
-#[derive(Default)]
-struct Learning {
-    /// Where the next page begins.
-    after: RoomKey,
-    /// Rooms of the pages so far, each with the user counted.
-    found: Vec<RoomIdx>,
-    /// Rooms that the user has left since it is held.
-    left: HashSet<Box<str>>,
-}
-
-/// A room's place in the order in which the index lists a user's rooms.
-type RoomKey = i64;
-
-struct Socket {
-    user: u32,
-    seats: SmallVec<[Place; 2]>,
-    /// Rooms from this one on have not been given a seat yet; [`SEATED`] when all have.
-    next: RoomIdx,
-}
-
-/// Behind every room there can be.
-const SEATED: RoomIdx = RoomIdx::MAX;
-
-/// A seat as its socket knows it.
-struct Place {
-    room: RoomIdx,
-    /// Index in the room's `seats`.
-    at: u32,
 }
 
 impl Hub {
@@ -143,91 +102,6 @@ impl Hub {
         self.sockets[at] = Some(Socket { user, seats: SmallVec::new(), next: 0 });
         self.users[usize_of(user)].sockets.push(slot);
         self.untold.add(number);
-    }
-
-    /// Behind which key the next page of the socket's user's rooms begins; `None`: all are known.
-    pub fn wanted_page(&self, slot: Slot) -> Option<RoomKey> {
-        let user = self.users.get(usize_of(self.socket(slot)?.user))?;
-        user.learning.as_ref().map(|learning| learning.after)
-    }
-
-    /// Takes up a page of the socket's user's rooms that was read after [`Hub::begin`] of that socket.
-    /// `after` is where it began, `next` where the one behind it begins, if there is one. A page that
-    /// another socket of the user has brought already changes nothing.
-    pub fn learn_page(&mut self, slot: Slot, after: RoomKey, room_ids: &[String], next: Option<RoomKey>) {
-        if self.wanted_page(slot) != Some(after) {
-            return;
-        }
-        let Some(user) = self.socket(slot).map(|socket| usize_of(socket.user)) else {
-            return;
-        };
-        let mut found = Vec::with_capacity(room_ids.len());
-        for id in room_ids {
-            let room = self.room_or_new(id);
-            self.rooms[usize_of(room)].users += 1;
-            found.push(room);
-        }
-        if let Some(learning) = &mut self.users[user].learning {
-            learning.found.append(&mut found);
-            match next {
-                Some(next) => learning.after = next,
-                None => self.know_all(user),
-            }
-        }
-    }
-
-    /// The last page is in: the user is in the rooms found, but for those left since, and in those
-    /// joined since.
-    fn know_all(&mut self, user: usize) {
-        let Some(mut learning) = self.users[user].learning.take() else {
-            return;
-        };
-        learning.found.sort_unstable();
-        let joined = std::mem::take(&mut self.users[user].rooms);
-        let (mut rooms, mut surplus) = (joined.clone(), Vec::new());
-        let mut last = None;
-        for room in learning.found {
-            let left = learning.left.contains(&*self.rooms[usize_of(room)].id);
-            if left || last == Some(room) || joined.binary_search(&room).is_ok() {
-                surplus.push(room);
-            } else {
-                rooms.push(room);
-                last = Some(room);
-            }
-        }
-        rooms.sort_unstable();
-        rooms.shrink_to_fit();
-        self.users[user].rooms = rooms;
-        for room in surplus {
-            self.release(room);
-        }
-    }
-
-    /// Gives a socket up to `most` of the seats it lacks, and takes them off that number. True: it sits
-    /// in all rooms of its user.
-    pub fn seat_some(&mut self, slot: Slot, most: &mut usize) -> bool {
-        let Some(socket) = self.socket(slot) else {
-            return false;
-        };
-        let user = &self.users[usize_of(socket.user)];
-        if user.learning.is_some() {
-            return false;
-        }
-        let from = user.rooms.partition_point(|room| *room < socket.next);
-        let rooms: Vec<RoomIdx> = user.rooms[from..].iter().take(*most).copied().collect();
-        let all = from + rooms.len() == user.rooms.len();
-        *most -= rooms.len();
-        for room in &rooms {
-            self.take_seat(slot, *room);
-        }
-        if let Some(socket) = self.sockets[usize_of(slot)].as_mut() {
-            match rooms.last() {
-                _ if all => socket.next = SEATED,
-                Some(last) => socket.next = last + 1,
-                None => {}
-            }
-        }
-        all
     }
 
     /// Gives a socket's user the name that the index has.
@@ -319,34 +193,9 @@ impl Hub {
         }
     }
 
-    /// Gives a socket its seat back. False: its user is not a member.
-    pub fn unmute(&mut self, slot: Slot, room_id: &str) -> bool {
-        match self.membership(slot, room_id) {
-            Some(room) => {
-                self.seat(slot, room);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Takes a socket's seat; its user stays a member. False: the user is not one.
-    pub fn mute(&mut self, slot: Slot, room_id: &str) -> bool {
-        let Some(room) = self.membership(slot, room_id) else {
-            return false;
-        };
-        self.unseat(slot, room);
-        true
-    }
-
     /// The room, if anybody here is in it.
     pub fn room(&self, room_id: &str) -> Option<RoomIdx> {
         self.rooms_by_id.get(room_id).copied()
-    }
-
-    /// The sockets seated in a room.
-    pub fn seats(&self, room: RoomIdx) -> &[Seat] {
-        self.rooms.get(usize_of(room)).map_or(&[], |room| room.seats.as_slice())
     }
 
     /// Number of a socket's user, for leaving that user's sockets out.
@@ -427,48 +276,6 @@ impl Hub {
             let gone = self.rooms.remove(at);
             debug_assert!(gone.seats.is_empty(), "seats belong to users of the room");
             self.rooms_by_id.remove(&gone.id);
-        }
-    }
-
-    fn seat(&mut self, slot: Slot, room: RoomIdx) {
-        let seated = |socket: &Socket| socket.seats.iter().any(|place| place.room == room);
-        if !self.socket(slot).is_none_or(seated) {
-            self.take_seat(slot, room);
-        }
-    }
-
-    /// Seats a socket that is known to have no seat in the room.
-    fn take_seat(&mut self, slot: Slot, room: RoomIdx) {
-        let Some(socket) = self.sockets.get_mut(usize_of(slot)).and_then(Option::as_mut) else {
-            return;
-        };
-        let seats = &mut self.rooms[usize_of(room)].seats;
-        socket.seats.push(Place { room, at: index(seats.len()) });
-        seats.push(Seat { slot, entry: index(socket.seats.len() - 1) });
-    }
-
-    fn unseat(&mut self, slot: Slot, room: RoomIdx) {
-        let Some(socket) = self.sockets.get_mut(usize_of(slot)).and_then(Option::as_mut) else {
-            return;
-        };
-        let Some(entry) = socket.seats.iter().position(|place| place.room == room) else {
-            return;
-        };
-        let place = socket.seats.swap_remove(entry);
-        if let Some(moved) = socket.seats.get(entry) {
-            self.rooms[usize_of(moved.room)].seats[usize_of(moved.at)].entry = index(entry);
-        }
-        self.vacate(place);
-    }
-
-    /// Takes a seat out of its room and tells the seat that moves into its place.
-    fn vacate(&mut self, place: Place) {
-        let seats = &mut self.rooms[usize_of(place.room)].seats;
-        seats.swap_remove(usize_of(place.at));
-        if let Some(moved) = seats.get(usize_of(place.at)).copied()
-            && let Some(socket) = self.sockets[usize_of(moved.slot)].as_mut()
-        {
-            socket.seats[usize_of(moved.entry)].at = place.at;
         }
     }
 }

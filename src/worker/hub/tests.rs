@@ -1,5 +1,6 @@
 //! The hub against the same rules in their plainest form, with an index that is ahead of the events.
 
+use super::learning::RoomKey;
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
