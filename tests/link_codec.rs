@@ -104,7 +104,9 @@ fn asks() -> impl Strategy<Value = Ask> {
         new.prop_map(|new| Ask::Create(Box::new(new))),
         ids().prop_map(|(challenge, user)| Ask::Join { challenge, user }),
         ids().prop_map(|(challenge, user)| Ask::Cancel { challenge, user }),
-        (ids(), any::<u128>()).prop_map(|((challenge, user), ticket)| Ask::Enter { challenge, user, ticket }),
+        (ids(), any::<(u32, u128)>()).prop_map(|((challenge, user), (generation, ticket))| {
+            Ask::Enter { challenge, user, generation, ticket }
+        }),
         any::<u128>().prop_map(|ticket| Ask::Redeem { ticket }),
         (ids(), any::<u64>(), reasons()).prop_map(|((challenge, user), entry, reason)| Ask::Leave {
             challenge,
@@ -121,7 +123,9 @@ fn answers() -> impl Strategy<Value = Asked> {
         any::<u64>().prop_map(|participant| Asked::Joined { participant }),
         any::<u64>().prop_map(|participant| Asked::Cancelled { participant }),
         Just(Asked::Ticket { kind: TicketKind::Reenter }),
-        any::<[u64; 3]>().prop_map(|[challenge, user, entry]| Asked::Entered { challenge, user, entry }),
+        (any::<[u64; 3]>(), any::<u32>()).prop_map(|([challenge, user, entry], generation)| {
+            Asked::Entered { challenge, user, entry, generation }
+        }),
         Just(Asked::Left),
     ]
 }

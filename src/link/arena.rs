@@ -74,6 +74,8 @@ pub enum Ask {
         challenge: ChallengeId,
         /// For whom.
         user: UserId,
+        /// Of the token that was shown; the ticket ends with the tokens of this generation.
+        generation: u32,
         /// Drawn at random by the worker, so that a retry names the same ticket.
         ticket: u128,
     },
@@ -147,6 +149,8 @@ pub enum Asked {
         user: UserId,
         /// This stay; named with everything that is said of it from now on.
         entry: EntryId,
+        /// Of the token that the ticket was given out for.
+        generation: u32,
     },
     /// Of `Leave`: the stay is over, by this or by something before.
     Left,

@@ -6,7 +6,7 @@
 //! from the index ([`follow`]); the same is done when the link comes back, so a lost sign costs time only.
 //!
 //! No socket's row says which token it came with. Before somebody is let in everything older is followed,
-//! so whoever is in the hub when a revocation is read came before it.
+//! so whoever is in the hub, or in a challenge, when a revocation is read came before it.
 //!
 //! While the index can't be read nobody is let in, and nobody is told that their token is bad: clients are
 //! told to come again, and a sign is followed when reading works again.
@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::answers::index_failed;
+use super::arena::socket;
 use super::core::Core;
 use super::token::Pass;
 use super::{deliver, expiry};
@@ -105,6 +106,7 @@ pub fn follow(core: &mut Core) -> Result<(), IndexError> {
                     expiry::end(core, key, &refusal, "logged out");
                 }
             }
+            socket::log_out_all(core, *user);
         }
         if revoked.len() < PAGE {
             return Ok(());

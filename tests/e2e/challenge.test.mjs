@@ -2,42 +2,19 @@
 
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { call } from "./lib/rest.mjs";
 import {
-  CHALLENGE, ask, closing, enter, hears, join, later, newChallenge, newMembers, race, raceOn, ranking, socket, whyNot,
+  CHALLENGE, ask, closing, enter, hears, join, later, newChallenge, newMembers, race, raceOn, ranking, record, socket, watch,
+  whyNot,
 } from "./lib/racers.mjs";
 import { Server, alive } from "./lib/server.mjs";
 import { until } from "./lib/wait.mjs";
 
 const ISO_LOCAL = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const record = (distance, pace = 6) => ({ type: "RECORD", distance, pace, timestamp: Date.now() });
-
-// What those hear who watch a challenge.
-function watch(server, id) {
-  return new Promise((resolve, reject) => {
-    const options = { host: "127.0.0.1", port: server.port, path: `/api/v1/challenges/${id}/stream`, agent: false };
-    const request = http.get(options, (response) => {
-      assert.deepEqual([response.statusCode, response.headers["content-type"]], [200, "text/event-stream"]);
-      const heard = { events: [], request, ended: false };
-      let text = "";
-      response.on("close", () => (heard.ended = true));
-      response.setEncoding("utf8").on("error", () => {}).on("data", (more) => {
-        const parts = (text += more).split("\n\n");
-        text = parts.pop();
-        for (const part of parts) {
-          const match = /^event: (.*)\ndata: (.*)$/.exec(part);
-          if (match) heard.events.push({ event: match[1], ...JSON.parse(match[2]) });
-        }
-      });
-      resolve(heard);
-    }).on("error", reject);
-  });
-}
 
 describe("challenges over REST", () => {
   let server, members;

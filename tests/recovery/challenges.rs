@@ -36,7 +36,7 @@ fn join(challenge: u64, user: u64) -> Ask {
 }
 
 fn enter(challenge: u64, user: u64, ticket: u128) -> Ask {
-    Ask::Enter { challenge, user, ticket }
+    Ask::Enter { challenge, user, generation: 0, ticket }
 }
 
 fn run(worker: &mut Worker, (challenge, user, entry): (u64, u64, u64), distance: f64, timestamp_ms: i64) {
@@ -198,7 +198,7 @@ fn everybody_hears_the_same_and_ranks_are_kept() {
     assert_eq!((runners[&1].standing, &*runners[&1].nickname), (Standing::Away, "alice"));
     assert_eq!((runners[&2].at.distance, runners[&2].at.timestamp_ms), (km(0.3), 20));
     // The two that heard it all heard the same.
-    let again = Ask::Enter { challenge, user: 1, ticket: 6 };
+    let again = enter(challenge, 1, 6);
     assert_eq!(one.asks(again), Ok(Asked::Ticket { kind: TicketKind::Reenter }));
     for worker in [&mut one, &mut two] {
         worker.sync();

@@ -334,7 +334,7 @@ impl Worker {
     /// Joins and comes in, by a ticket of that number.
     pub fn enters(&mut self, challenge: ChallengeId, user: UserId, ticket: u128) -> EntryId {
         self.asks(Ask::Join { challenge, user }).unwrap();
-        self.asks(Ask::Enter { challenge, user, ticket }).unwrap();
+        self.asks(Ask::Enter { challenge, user, generation: 0, ticket }).unwrap();
         self.redeems(ticket)
     }
 

@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use minitalk::challenge::{Distance, Participation};
 use minitalk::chat::{Code, Refusal};
 use minitalk::cli::{compact, reindex};
+use minitalk::index::challenges::ChallengeReader;
 use minitalk::index::{Reader, Revocation};
+use minitalk::link::arena::{Ask, Asked};
 use minitalk::link::frame::{Change, NewPassword, Outcome, Purpose, Ticket, ToWriter};
 
 use crate::host::{Heard, Host, Worker};
@@ -209,4 +212,33 @@ fn a_ticket_is_in_no_file_and_gone_with_its_writer() {
     assert_eq!(code(redeem(&mut worker, 6)), Code::Unauthorized);
     assert_eq!(issue(&mut worker, 7), Ok(Outcome::Ok));
     assert_eq!(redeem(&mut worker, 7), good);
+}
+
+#[test]
+fn a_ticket_for_a_challenge_ends_with_the_tokens_of_its_time_whenever_it_was_given_out() {
+    let (host, mut worker) = peopled();
+    let challenge = worker.new_challenge(1, Distance::M100, 9);
+    let enter = |user, generation, ticket| Ask::Enter { challenge, user, generation, ticket };
+    for user in [1, 2] {
+        worker.asks(Ask::Join { challenge, user }).unwrap();
+        worker.asks(enter(user, 0, user.into())).unwrap();
+    }
+    worker.change(revoke(1, 0)).unwrap();
+    // The call was let in with a token that was good then, and comes here behind its end.
+    worker.asks(enter(1, 0, 3)).unwrap();
+    for ticket in [1, 3] {
+        assert_eq!(worker.asks(Ask::Redeem { ticket }).unwrap_err().code, Code::InvalidTicket);
+    }
+    let index = ChallengeReader::open(host.data_dir()).unwrap();
+    assert_eq!(index.participant(challenge, 1).unwrap().unwrap().status, Participation::Waiting);
+    let entered = |asked| matches!(asked, Ok(Asked::Entered { .. }));
+    assert!(entered(worker.asks(Ask::Redeem { ticket: 2 })), "another's");
+    worker.asks(enter(1, 1, 4)).unwrap();
+    let redeeming = worker.next_count() + 100;
+    let first = worker.asks_as(redeeming, Ask::Redeem { ticket: 4 });
+    assert!(entered(first.clone()));
+    // Its socket is seated or turned away by what the worker is told, so a repetition hears the same.
+    worker.change(revoke(1, 1)).unwrap();
+    assert_eq!(worker.asks_as(redeeming, Ask::Redeem { ticket: 4 }), first);
+    host.assert_clean();
 }

@@ -155,8 +155,9 @@ pub async fn enter(
     Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (challenge, user, ticket) = (number(&id)?, caller.number, ids::ticket());
-    match ask(&rest.app, Ask::Enter { challenge, user, ticket }).await? {
+    let (challenge, ticket) = (number(&id)?, ids::ticket());
+    let Caller { number: user, generation, .. } = caller;
+    match ask(&rest.app, Ask::Enter { challenge, user, generation, ticket }).await? {
         arena::Asked::Ticket { .. } => {
             let admission = Admission {
                 ticket: ids::ticket_text(ticket),

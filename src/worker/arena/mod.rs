@@ -132,6 +132,13 @@ impl Arena {
         self.courses.get(&challenge).map(|course| &course.mirror)
     }
 
+    /// Sockets of a user, of whatever challenges.
+    pub fn sockets_of(&self, user: UserId) -> Vec<Key> {
+        let seated = self.courses.values().filter_map(|course| course.seats.get(&user));
+        let adrift = self.adrift.iter().filter_map(|((_, whose), seat)| (*whose == user).then_some(seat));
+        seated.chain(adrift).map(|seat| seat.key).collect()
+    }
+
     /// When it wants to be looked after.
     pub fn next_at(&self) -> Option<Instant> {
         let dirty = self.dirty.iter().filter_map(|challenge| self.courses.get(challenge)?.rests_until).min();

@@ -14,7 +14,7 @@ use super::super::address::Held;
 use super::super::api::answer::ApiError;
 use super::super::core::{App, Client, Core, Standing};
 use super::super::uplink::Asker;
-use super::super::{ids, origin};
+use super::super::{ids, origin, revoked};
 use super::mirror::Rest;
 use super::{NEAREST, PIECE, PIECE_BEHIND_BYTES, PIECES_PER_TURN, Seat};
 use crate::challenge::{Amount, ChallengeId, EntryId, Reason};
@@ -131,8 +131,8 @@ pub fn unix_ms() -> i64 {
 /// What the writer says of a ticket.
 pub fn redeemed(core: &mut Core, key: Key, answer: Result<Outcome, Refusal>) {
     match answer {
-        Ok(Outcome::Arena(Asked::Entered { challenge, user, entry })) => {
-            seat(core, key, Stay { challenge, user, entry });
+        Ok(Outcome::Arena(Asked::Entered { challenge, user, entry, generation })) => {
+            seat(core, key, Stay { challenge, user, entry }, generation);
         }
         Err(refusal) if refusal.code != Code::InvalidTicket => {
             tracing::warn!(%refusal, "a ticket could not be redeemed");
@@ -143,10 +143,22 @@ pub fn redeemed(core: &mut Core, key: Key, answer: Result<Outcome, Refusal>) {
 }
 
 /// Lets a socket in whose ticket was good.
-fn seat(core: &mut Core, key: Key, stay: Stay) {
+fn seat(core: &mut Core, key: Key, stay: Stay, generation: u32) {
     let Stay { challenge, user, entry } = stay;
     if core.engine.table.get(key).is_none_or(|conn| conn.is_closing()) {
         return leave_as(core, None, stay, Reason::Disconnected);
+    }
+    // While the ticket was redeemed the tokens may have ended. Who is seated later is found when they do.
+    match revoked::now(core, user) {
+        Ok(known) if known.generation == generation => {}
+        Ok(_) => {
+            leave_as(core, None, stay, Reason::Disconnected);
+            return log_out(core, key);
+        }
+        Err(error) => {
+            leave_as(core, None, stay, Reason::Disconnected);
+            return core.index_failed(key, &error);
+        }
     }
     let Some(course) = core.arena.courses.get_mut(&challenge) else {
         core.close(key, close_code::NORMAL, "the challenge is over");
@@ -305,6 +317,18 @@ pub fn let_go(core: &mut Core, last_user: UserId) {
             core.close(key, close_code::POLICY, "user deleted");
         }
     }
+}
+
+/// All tokens of a user have ended, and with them what they let in.
+pub fn log_out_all(core: &mut Core, user: UserId) {
+    for key in core.arena.sockets_of(user) {
+        log_out(core, key);
+    }
+}
+
+fn log_out(core: &mut Core, key: Key) {
+    core.counters.logged_out += 1;
+    turn_away(core, key, ErrorCode::Unauthorized, "You have been logged out");
 }
 
 /// The time a client may be silent is over, or that in which it has to be let in.

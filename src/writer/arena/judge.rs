@@ -13,6 +13,9 @@ use crate::link::arena::{Ask, Asked, NewChallenge, Place, Record, Runner, Standi
 use crate::link::frame::{Outcome, Purpose, Ticket};
 use crate::writer::judge::{Failure, Judged};
 
+/// What a ticket is for, and the generation of tokens that it ends with.
+type Admission = (ChallengeId, TicketKind, u32);
+
 impl Arena {
     /// Everything of a step that may fail. What is left of `group` was not looked at.
     pub(super) fn work(&mut self, step: &mut Step, group: &mut VecDeque<Told>) -> Result<(), Failure> {
@@ -56,7 +59,9 @@ impl Arena {
             Ask::Create(new) => self.create(step, op, *new),
             Ask::Join { challenge, user } => self.join(step, op, challenge, user),
             Ask::Cancel { challenge, user } => self.cancel(step, op, challenge, user),
-            Ask::Enter { challenge, user, ticket } => self.enter(step, challenge, user, ticket),
+            Ask::Enter { challenge, user, generation, ticket } => {
+                self.enter(step, challenge, (user, generation), ticket)
+            }
             Ask::Redeem { ticket } => self.redeem(step, op, ticket),
             // For reasons that are not a worker's to give.
             Ask::Leave { .. } => Ok(Err(Refusal::new(Code::Internal, "Internal error"))),
@@ -141,7 +146,13 @@ impl Arena {
         Ok(Ok(cancelled))
     }
 
-    pub(super) fn enter(&self, step: &Step, challenge: ChallengeId, user: UserId, id: u128) -> Judged<Asked> {
+    pub(super) fn enter(
+        &self,
+        step: &Step,
+        challenge: ChallengeId,
+        (user, generation): (UserId, u32),
+        id: u128,
+    ) -> Judged<Asked> {
         let Some(state) = self.parts.store.challenge(challenge)? else {
             return Ok(Err(not_found()));
         };
@@ -150,7 +161,7 @@ impl Arena {
         let Some(kind) = known.as_ref().and_then(|known| known.status.ticket(status)) else {
             return Ok(Err(wrong_state(no_ticket(known.map(|known| known.status), status))));
         };
-        let payload = postcard::to_stdvec(&(challenge, kind)).unwrap_or_default();
+        let payload = postcard::to_stdvec(&(challenge, kind, generation)).unwrap_or_default();
         let ttl_ms = u64::try_from(self.parts.settings.ticket_ttl.as_millis()).unwrap_or(u64::MAX);
         let ticket = Ticket { id, purpose: Purpose::Challenge, user, payload, ttl_ms };
         let issued = self.parts.tickets.lock().issue(ticket, Instant::now());
@@ -162,7 +173,7 @@ impl Arena {
         let Ok(Outcome::Ticket { user, payload }) = redeemed else {
             return Ok(Err(bad_ticket()));
         };
-        let Ok((challenge, kind)) = postcard::from_bytes::<(ChallengeId, TicketKind)>(&payload) else {
+        let Ok((challenge, kind, generation)) = postcard::from_bytes::<Admission>(&payload) else {
             return Ok(Err(bad_ticket()));
         };
         self.begin(step)?;
@@ -172,7 +183,11 @@ impl Arena {
             return Ok(Err(bad_ticket()));
         };
         if known.op == op && known.status == Participation::Running {
-            return Ok(Ok(Asked::Entered { challenge, user, entry: known.entry }));
+            return Ok(Ok(Asked::Entered { challenge, user, entry: known.entry, generation }));
+        }
+        // One that was given out while the tokens were ended is not among those forgotten with them.
+        if self.parts.users.revocation(user)?.generation != generation {
+            return Ok(Err(bad_ticket()));
         }
         let status = self.status_of(&state, step.now_ms);
         let next = Participation::after(Some(known.status), Event::Enter(kind), status);
@@ -185,7 +200,7 @@ impl Arena {
         step.ends.entry = entry;
         let runner = Runner { entry, ..runner };
         step.effects.push(Effect::Entered { challenge, runner, instance: op.instance });
-        Ok(Ok(Asked::Entered { challenge, user, entry }))
+        Ok(Ok(Asked::Entered { challenge, user, entry, generation }))
     }
 
     /// A participant as others see them; `None`: the user is gone, or nobody can tell.

@@ -167,8 +167,8 @@ impl Arena {
                     let told = vec![(peer, op.count)];
                     self.owed.push(Leaving { challenge, user, entry, reason, told });
                 }
-                Told::Asked { peer, op, ask: Ask::Enter { challenge, user, ticket } } => {
-                    let result = match self.enter(&step, challenge, user, ticket) {
+                Told::Asked { peer, op, ask: Ask::Enter { challenge, user, generation, ticket } } => {
+                    let result = match self.enter(&step, challenge, (user, generation), ticket) {
                         Ok(result) => result,
                         Err(_) => Err(refusal.clone()),
                     };

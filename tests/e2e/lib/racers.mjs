@@ -1,5 +1,7 @@
 // Participants of live challenges: members by test-login, tickets, and the npm client `ws`.
 
+import assert from "node:assert/strict";
+import http from "node:http";
 import net from "node:net";
 import WebSocket from "ws";
 import { call } from "./rest.mjs";
@@ -67,6 +69,8 @@ export function socket(server, query, { path = "/ws/any", ...options } = {}) {
   return ws;
 }
 
+export const record = (distance, pace = 6) => ({ type: "RECORD", distance, pace, timestamp: Date.now() });
+
 // The first message of that type, come or to come, that fits.
 export function hears(ws, type, fits = () => true) {
   return until(`${type} is heard`, () => {
@@ -106,6 +110,12 @@ async function connectionOn(server, worker) {
   throw new Error(`200 connections and none to worker ${worker}`);
 }
 
+// How each participant stands, by member.
+export async function statuses(server, id, member) {
+  const { participants } = await ask(server, "GET", `/challenges/${id}`, member.token);
+  return Object.fromEntries(participants.map(({ memberId, status }) => [memberId, status]));
+}
+
 // Everybody in the ranking.
 export async function ranking(server, id, member) {
   const places = [];
@@ -114,4 +124,26 @@ export async function ranking(server, id, member) {
     places.push(...data.content);
     if (!data.hasNext) return places;
   }
+}
+
+// What those hear who watch a challenge.
+export function watch(server, id) {
+  return new Promise((resolve, reject) => {
+    const options = { host: "127.0.0.1", port: server.port, path: `/api/v1/challenges/${id}/stream`, agent: false };
+    const request = http.get(options, (response) => {
+      assert.deepEqual([response.statusCode, response.headers["content-type"]], [200, "text/event-stream"]);
+      const heard = { events: [], request, ended: false };
+      let text = "";
+      response.on("close", () => (heard.ended = true));
+      response.setEncoding("utf8").on("error", () => {}).on("data", (more) => {
+        const parts = (text += more).split("\n\n");
+        text = parts.pop();
+        for (const part of parts) {
+          const match = /^event: (.*)\ndata: (.*)$/.exec(part);
+          if (match) heard.events.push({ event: match[1], ...JSON.parse(match[2]) });
+        }
+      });
+      resolve(heard);
+    }).on("error", reject);
+  });
 }
