@@ -24,6 +24,8 @@ pub mod close_code {
     pub const TOO_BIG: u16 = 1009;
     /// The client is no longer believed to be who it was: of the range for private use (RFC 6455 §7.4.2).
     pub const NOT_BELIEVED: u16 = 4401;
+    /// The server starts anew, or another process takes its place; come back (IANA's registry of close codes).
+    pub const SERVICE_RESTART: u16 = 1012;
     /// The client reads too slowly; come back.
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::core::App;
+use super::core::{App, Standing};
 use super::http::{LAST_WORDS, Open};
 use crate::engine::Host;
 use crate::wire::frame::close_code;
@@ -33,7 +33,7 @@ pub async fn leave(app: &App, http: &Open, until: Instant) {
         }
         // As many in this step as there will be steps for the others: a constant rate, also if clients
         // go by themselves, or come over a connection that was accepted before.
-        due += f64::from(u32::try_from(app.core.lock().engine.table.len()).unwrap_or(u32::MAX))
+        due += f64::from(u32::try_from(connected(app)).unwrap_or(u32::MAX))
             * (STEP.as_secs_f64() / left.as_secs_f64()).min(1.0);
         #[expect(
             clippy::cast_possible_truncation,
@@ -56,9 +56,8 @@ pub async fn drain(app: &App, http: &Open, until: Instant) {
     let timeout = until.saturating_duration_since(Instant::now());
     app.relay.leave();
     let per_step = {
-        let mut core = app.core.lock();
-        core.engine.start_draining(LAST_WORDS);
-        let connections = core.engine.table.len();
+        app.core.lock().engine.start_draining(LAST_WORDS);
+        let connections = connected(app);
         let steps = (timeout.as_secs_f64() * SPREAD / STEP.as_secs_f64()).max(1.0);
         #[expect(
             clippy::cast_possible_truncation,
@@ -80,21 +79,35 @@ pub async fn drain(app: &App, http: &Open, until: Instant) {
     tracing::warn!("the drain time is over; leaving with clients connected");
 }
 
+/// Connections, and those who only watch: they count among requests that are answered.
+fn connected(app: &App) -> usize {
+    let core = app.core.lock();
+    core.engine.table.len() + core.arena.watchers.count()
+}
+
 /// Nobody is connected, and nothing waits for an answer.
 fn is_empty(app: &App) -> bool {
     let core = app.core.lock();
     core.engine.table.is_empty() && core.uplink.unanswered() == 0
 }
 
-/// Closes some of those who wait for no answer.
+/// Closes some of those who wait for no answer, then ends some streams. Participants of challenges are told
+/// that the service restarts, as their clients expect; the stock clients of the chat come back after 1001.
 fn close(app: &App, most: usize, why: &str) {
     let mut core = app.core.lock();
     let mut closed = 0;
     for key in core.engine.table.keys() {
-        let waits = core.engine.table.get(key).is_some_and(|conn| conn.state.unanswered > 0);
-        if !waits && closed < most && core.close(key, close_code::GOING_AWAY, why) {
+        let Some(conn) = core.engine.table.get(key).filter(|conn| conn.state.unanswered == 0) else {
+            continue;
+        };
+        let code = match conn.state.standing {
+            Standing::Racing(_) => close_code::SERVICE_RESTART,
+            _ => close_code::GOING_AWAY,
+        };
+        if closed < most && core.close(key, code, why) {
             closed += 1;
             core.counters.drained += 1;
         }
     }
+    core.arena.watchers.let_go(most - closed);
 }

@@ -66,6 +66,23 @@ impl Watchers {
         self.count -= self.of.remove(&challenge).map_or(0, |senders| senders.len());
     }
 
+    /// How many there are; some may have gone.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Ends the streams of some, who come back by themselves.
+    pub fn let_go(&mut self, most: usize) {
+        let mut left = most.min(self.count);
+        self.count -= left;
+        for senders in self.of.values_mut() {
+            let here = left.min(senders.len());
+            senders.truncate(senders.len() - here);
+            left -= here;
+        }
+        self.of.retain(|_, senders| !senders.is_empty());
+    }
+
     fn forget_the_gone(&mut self) {
         for senders in self.of.values_mut() {
             senders.retain(|sender| !sender.is_closed());
@@ -111,5 +128,17 @@ mod tests {
         assert_eq!((watchers.count, lazy.receiver.len()), (1, QUEUE));
         watchers.end(1);
         assert_eq!((watchers.count, good.receiver.recv().await), (0, None));
+    }
+
+    #[tokio::test]
+    async fn some_are_let_go_at_a_time() {
+        let mut watchers = Watchers::default();
+        let mut all: Vec<Events> = [1, 1, 2].iter().map(|of| watchers.enter(*of).unwrap()).collect();
+        for left in [1, 0] {
+            watchers.let_go(2);
+            let ended = all.iter_mut().filter_map(|events| events.receiver.try_recv().err());
+            let still = ended.filter(|end| *end == mpsc::error::TryRecvError::Empty).count();
+            assert_eq!((watchers.count(), still), (left, left));
+        }
     }
 }
