@@ -166,11 +166,11 @@ fn news() -> impl Strategy<Value = News> {
     let moves = (any::<u64>(), places()).prop_map(|(user, at)| Move { user, at });
     prop_oneof![
         (
-            any::<bool>(),
+            any::<(bool, bool)>(),
             prop::collection::vec(live, 0..3),
             prop::collection::vec((any::<u64>(), runners()), 0..4)
         )
-            .prop_map(|(first, challenges, runners)| News::Live { first, challenges, runners }),
+            .prop_map(|((first, last), challenges, runners)| News::Live { first, last, challenges, runners }),
         any::<(u64, i64)>().prop_map(|(challenge, at_ms)| News::Phase {
             challenge,
             status: Status::Running,

@@ -25,16 +25,18 @@
 //! # What every worker hears
 //!
 //! [`News`], in one order for all. On each connection it begins with `Live {first: true, …}`: whatever the
-//! worker knew of live challenges is to be forgotten, and what follows is what there is. The news before that
-//! on the same connection, if there is any, is about what it will say as well. A socket whose entry is not
-//! in there has been put out meanwhile (by `Left` with a reason that nobody could tell any more), or replaced.
+//! worker knew of live challenges is to be forgotten, and what follows is what there is, up to
+//! `Live {last: true, …}`.
+//! The news before that on the same connection, if there is any, is about what it will say as well. A socket
+//! whose entry is not in there has been put out meanwhile (by `Left` with a reason that nobody could tell any
+//! more), or replaced.
 //!
 //! An answer to `Redeem` comes behind the `Entered` that it led to, and whatever was published before. So when
 //! it is there, the mirror shows the participant and all others, and what comes from then on is news to the socket.
 //!
 //! | news | what a worker does |
 //! |---|---|
-//! | `Live` | notes a challenge and who is in; sent in pieces |
+//! | `Live` | notes a challenge and who is in; sent in pieces, after the last of which it lets go of sockets that are in none |
 //! | `Phase` | notes that it has started |
 //! | `Entered` | closes a socket of that participant with a lower entry; tells the others `USER_ENTERED` unless `again` |
 //! | `Left` | closes the socket with that entry, if it has it; tells the others `USER_LEFT`; the runner is `Finished` after `Finish`, forgotten after `Quit`, `Kicked` and `Expired`, and `Away` after the rest |
@@ -180,6 +182,8 @@ pub enum News {
     Live {
         /// Forget everything that was known before.
         first: bool,
+        /// Everything was told that there is. A challenge that opens later is neither first nor last.
+        last: bool,
         /// Challenges not named before.
         challenges: Vec<LiveChallenge>,
         /// Participants, of these or earlier ones; at most [`RUNNERS_PER_FRAME`].

@@ -44,18 +44,12 @@ const PIECE_BEHIND_BYTES: usize = 16 << 10;
 /// Rest after a hand-out, for each socket that was written to; `challenge.update_tick` at most.
 const REST_PER_SOCKET: Duration = Duration::from_micros(80);
 
-/// Pause after the latest piece of what the writer tells a worker anew, until sockets that were not in it are
-/// let go.
-const SETTLED: Duration = Duration::from_secs(1);
-
 /// Everything a worker knows of live challenges.
 #[derive(Default)]
 pub struct Arena {
     courses: HashMap<ChallengeId, Course, foldhash::fast::RandomState>,
     /// Sockets of which it is not known, since the link came back, whether they are in.
     adrift: HashMap<(ChallengeId, UserId), Seat, foldhash::fast::RandomState>,
-    /// When those are let go that are still adrift.
-    settled_at: Option<Instant>,
     /// Challenges with something to hand out.
     dirty: Vec<ChallengeId>,
     /// Newcomers that have not been told of everybody.
@@ -143,6 +137,6 @@ impl Arena {
     pub fn next_at(&self) -> Option<Instant> {
         let dirty = self.dirty.iter().filter_map(|challenge| self.courses.get(challenge)?.rests_until).min();
         let records = self.records_at.filter(|_| !self.records.is_empty());
-        [dirty, records, self.settled_at].into_iter().flatten().min()
+        [dirty, records].into_iter().flatten().min()
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::core::Core;
 use super::mirror::Mirror;
 use super::socket::{self, farewell};
-use super::{Course, REST_PER_SOCKET, SETTLED, Seat};
+use super::{Course, REST_PER_SOCKET, Seat};
 use crate::challenge::{ChallengeId, Reason, Status};
 use crate::chat::UserId;
 use crate::engine::Host;
@@ -22,12 +22,9 @@ const EXPIRED_NAMED: usize = 100;
 /// Acts on what was published.
 pub fn hear(core: &mut Core, news: News) {
     match news {
-        News::Live { first, challenges, runners } => {
+        News::Live { first, last, challenges, runners } => {
             if first {
                 begin_anew(core);
-            }
-            if !core.arena.adrift.is_empty() {
-                core.arena.settled_at = Some(Instant::now() + SETTLED);
             }
             for facts in challenges {
                 let course = || Course::new(Mirror::new(facts.clone()));
@@ -35,6 +32,9 @@ pub fn hear(core: &mut Core, news: News) {
             }
             for (challenge, runner) in runners {
                 know(core, challenge, runner);
+            }
+            if last {
+                settle(core);
             }
         }
         News::Phase { challenge, status, at_ms } => {
@@ -101,14 +101,10 @@ fn know(core: &mut Core, challenge: ChallengeId, runner: Runner) {
     }
 }
 
-/// Lets go of sockets that are in no more, once everything was told.
-pub fn settle(core: &mut Core, now: Instant) {
-    if core.arena.settled_at.is_none_or(|at| at > now) {
-        return;
-    }
-    core.arena.settled_at = None;
+/// Everything was told: lets go of sockets that are in no more.
+fn settle(core: &mut Core) {
     for (_, seat) in std::mem::take(&mut core.arena.adrift) {
-        socket::end(core, seat.key, close_code::TRY_AGAIN_LATER, "enter again");
+        socket::end(core, seat.key, close_code::TRY_AGAIN_LATER, socket::ENTER_AGAIN);
     }
 }
 
@@ -179,7 +175,6 @@ impl Course {
 
 /// Hands out what has waited for long enough.
 pub fn hand_out_due(core: &mut Core, now: Instant) {
-    settle(core, now);
     let mut waiting = Vec::new();
     for challenge in std::mem::take(&mut core.arena.dirty) {
         let rests_until = core.arena.courses.get(&challenge).and_then(|course| course.rests_until);

@@ -26,6 +26,9 @@ use crate::link::frame::{Outcome, ToWriter};
 use crate::wire::challenge::{self, Command, ErrorCode, MESSAGE_BYTES, Position, Told, UNREADABLE};
 use crate::wire::frame::{Violation, close_code};
 
+/// What a client is told that needs another ticket.
+pub const ENTER_AGAIN: &str = "enter again";
+
 /// What is kept with a participant's connection.
 #[derive(Debug)]
 pub struct Racer {
@@ -237,8 +240,12 @@ pub fn heard(core: &mut Core, key: Key, message: &Raw<'_>) -> Result<bool, Viola
 
 /// The close code, and the reason that goes with it, of a stay's end.
 pub fn farewell(reason: Reason) -> (u16, &'static str) {
-    let code = if reason == Reason::Kicked { close_code::POLICY } else { close_code::NORMAL };
-    (code, reason.as_str())
+    match reason {
+        Reason::Kicked => (close_code::POLICY, reason.as_str()),
+        // By the storage writer, which starts anew: the socket is still there, and its place is not.
+        Reason::Disconnected => (close_code::TRY_AGAIN_LATER, ENTER_AGAIN),
+        _ => (close_code::NORMAL, reason.as_str()),
+    }
 }
 
 /// A socket's stay ends by its client's word or silence. The socket is closed when the writer has noted it.

@@ -51,7 +51,7 @@ impl Races {
             Status::Running | Status::Done => challenge.schedule.end_ms,
         };
         self.changes.insert((change, id));
-        let news = News::Live { first: false, challenges: vec![challenge.clone()], runners: Vec::new() };
+        let news = live(vec![challenge.clone()], Vec::new());
         let (runners, updates) = (HashMap::default(), Updates::default());
         self.live.insert(id, Race { challenge, status, runners, updates });
         news
@@ -201,10 +201,11 @@ impl Races {
     /// Everything there is, for a worker that comes.
     pub fn snapshot(&self) -> Vec<News> {
         let races: Vec<&Race> = self.live.values().collect();
-        let mut news = vec![News::Live { first: true, challenges: Vec::new(), runners: Vec::new() }];
+        let (challenges, runners) = (Vec::new(), Vec::new());
+        let mut news = vec![News::Live { first: true, last: false, challenges, runners }];
         for some in races.chunks(RUNNERS_PER_FRAME) {
             let challenges = some.iter().map(|race| race.challenge.clone()).collect();
-            news.push(News::Live { first: false, challenges, runners: Vec::new() });
+            news.push(live(challenges, Vec::new()));
         }
         let (mut some, mut bytes) = (Vec::new(), 0);
         for race in races {
@@ -214,13 +215,12 @@ impl Races {
                 bytes += runner.profile_image.as_ref().map_or(0, String::len);
                 some.push((id, runner.clone()));
                 if some.len() == RUNNERS_PER_FRAME || bytes >= FRAME_BYTES {
-                    let runners = std::mem::take(&mut some);
-                    news.push(News::Live { first: false, challenges: Vec::new(), runners });
+                    news.push(live(Vec::new(), std::mem::take(&mut some)));
                     bytes = 0;
                 }
             }
         }
-        news.push(News::Live { first: false, challenges: Vec::new(), runners: some });
+        news.push(News::Live { first: false, last: true, challenges: Vec::new(), runners: some });
         news
     }
 
@@ -243,6 +243,11 @@ impl Races {
     pub fn count(&self) -> usize {
         self.live.len()
     }
+}
+
+/// A piece of what there is.
+fn live(challenges: Vec<LiveChallenge>, runners: Vec<(ChallengeId, Runner)>) -> News {
+    News::Live { first: false, last: false, challenges, runners }
 }
 
 fn is_in_by(known: &Entrant, instance: u64) -> bool {
@@ -323,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn that_there_is_nothing_is_told_as_well() {
+        let ends = |news: &News| match news {
+            News::Live { first, last, .. } => (*first, *last),
+            _ => panic!(),
+        };
+        assert_eq!(Races::default().snapshot().iter().map(ends).collect::<Vec<_>>(), [(true, false), (false, true)]);
+        let opened = races().open(races().get(1).unwrap().challenge.clone(), Status::Ready);
+        assert_eq!(ends(&opened), (false, false));
+    }
+
+    #[test]
     fn whoever_comes_is_told_everything_in_bounded_pieces() {
         let mut races = races();
         let picture = Some("x".repeat(FRAME_BYTES / 2));
@@ -333,10 +349,10 @@ mod tests {
             races.enter(1, Runner { profile_image: picture.clone(), ..runner(user, user + 10_000) }, 100, 0);
         }
         let news = races.snapshot();
-        assert!(matches!(news[0], News::Live { first: true, .. }));
         let mut seen = BTreeSet::new();
-        for piece in &news[1..] {
-            let News::Live { first: false, runners, .. } = piece else { panic!() };
+        for (at, piece) in news.iter().enumerate() {
+            let News::Live { first, last, runners, .. } = piece else { panic!() };
+            assert_eq!((*first, *last), (at == 0, at == news.len() - 1));
             let with_picture = runners.iter().filter(|(_, runner)| runner.profile_image.is_some());
             assert!(runners.len() <= RUNNERS_PER_FRAME && with_picture.count() <= 2);
             seen.extend(runners.iter().map(|(_, runner)| runner.user));

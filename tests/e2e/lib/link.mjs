@@ -7,7 +7,7 @@ import path from "node:path";
 
 export class Link {
   static async start(server) {
-    const link = Object.assign(new Link(), { held: null, workers: new Set() });
+    const link = Object.assign(new Link(), { held: null, holds: () => false, workers: new Set() });
     const place = path.join(server.dataDir, "run/storage.sock");
     link.real = path.join(server.dataDir, "run/real.sock");
     renameSync(place, link.real);
@@ -22,7 +22,18 @@ export class Link {
     for (const [socket, other] of [[worker, writer], [writer, worker]])
       socket.on("error", () => {}).on("close", () => other.destroy());
     worker.on("close", () => this.workers.delete(worker)).pipe(writer);
-    writer.on("data", (bytes) => (this.held ? this.held.push([worker, bytes]) : worker.write(bytes)));
+    let unread = Buffer.alloc(0);
+    writer.on("data", (bytes) => {
+      unread = Buffer.concat([unread, bytes]);
+      // A frame is its length and its body.
+      while (unread.length >= 4 && unread.length >= 4 + unread.readUInt32LE(0)) {
+        const frame = unread.subarray(0, 4 + unread.readUInt32LE(0));
+        unread = unread.subarray(frame.length);
+        if (!this.held && this.holds(frame.subarray(4))) this.hold();
+        if (this.held) this.held.push([worker, frame]);
+        else worker.write(frame);
+      }
+    });
   }
 
   // From now on workers hear nothing of the writer.
@@ -30,7 +41,18 @@ export class Link {
     this.held = [];
   }
 
+  // The same, from the first frame on whose body fits.
+  holdFrom(fits) {
+    this.holds = fits;
+  }
+
+  // Workers lose the writer, and find it again.
+  cut() {
+    for (const worker of this.workers) worker.destroy();
+  }
+
   release() {
+    this.holds = () => false;
     for (const [worker, bytes] of this.held) worker.write(bytes);
     this.held = null;
   }
