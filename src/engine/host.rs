@@ -46,6 +46,11 @@ pub trait Host: Sized + Send + 'static {
     /// A connection is no more in use: closing, or gone. May be told twice.
     fn gone(&mut self, key: Key);
 
+    /// A client broke a rule of the transport, as [`Violation`] says; its connection is about to be closed.
+    fn broke(&mut self, key: Key, broken: &Violation) {
+        let _ = (key, broken);
+    }
+
     /// Whether a session has to enter a namespace in time. One without Socket.IO has not.
     fn must_connect(state: &Self::State) -> bool {
         let _ = state;
@@ -240,6 +245,7 @@ pub trait Host: Sized + Send + 'static {
         self.engine().counters.violations += 1;
         let reason = broken.reason;
         tracing::debug!(slot = key.slot, reason, "closed a connection that broke the protocol");
+        self.broke(key, &broken);
         self.close(key, broken.code, reason);
     }
 

@@ -180,7 +180,8 @@ impl Addresses {
         nearest
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Whether what a connection's other end says of whom it speaks for is believed.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
 

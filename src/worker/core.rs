@@ -217,6 +217,13 @@ impl Host for Core {
         socket::gone(self, key);
     }
 
+    fn broke(&mut self, key: Key, broken: &Violation) {
+        // Where the server has no room the client is not to blame.
+        if broken.code != close_code::TRY_AGAIN_LATER {
+            socket::broke(self, key);
+        }
+    }
+
     fn packets_per_payload(state: &Client) -> usize {
         // The JavaScript client takes any number, and saves requests.
         if state.javascript { usize::MAX } else { PACKETS_FOR_ANYBODY }

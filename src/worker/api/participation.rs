@@ -1,11 +1,12 @@
 //! Taking part in a challenge: join, take that back, and the ticket for its WebSocket.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::address::Peer;
 use super::super::core::App;
 use super::super::ids;
 use super::super::password::{Asked, Urgency, Verdict};
@@ -153,6 +154,7 @@ pub async fn enter(
     State(rest): State<Rest>,
     caller: Caller,
     Named(id): Named,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let (challenge, ticket) = (number(&id)?, ids::ticket());
@@ -161,7 +163,7 @@ pub async fn enter(
         arena::Asked::Ticket { .. } => {
             let admission = Admission {
                 ticket: ids::ticket_text(ticket),
-                ws_url: ws_url(&rest.app, &headers),
+                ws_url: ws_url(&rest.app, peer, &headers),
                 challenge_id: challenge,
                 user_id: user,
                 expires_in: rest.app.config.challenge.ticket_ttl.as_secs(),
@@ -172,8 +174,12 @@ pub async fn enter(
     }
 }
 
-/// Where the caller finds the WebSocket: as configured, or where it found this call.
-fn ws_url(app: &App, headers: &HeaderMap) -> String {
+/// Scheme and host that a proxy's client asked for.
+const FORWARDED: [&str; 2] = ["x-forwarded-proto", "x-forwarded-host"];
+
+/// Where the caller finds the WebSocket: as configured, or where it found this call. That may be a proxy, if
+/// the proxy is one of `trusted_proxies`.
+fn ws_url(app: &App, Peer(peer): Peer, headers: &HeaderMap) -> String {
     let configured = &app.config.challenge.ws_url;
     let server = &app.server_id;
     if !configured.is_empty() {
@@ -181,8 +187,15 @@ fn ws_url(app: &App, headers: &HeaderMap) -> String {
         let base = configured.trim_end_matches('/').trim_end_matches("/ws");
         return format!("{base}/ws/{server}");
     }
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    let scheme = if is_secure { "wss" } else { "ws" };
-    format!("{scheme}://{}/ws/{server}", text(header::HOST).unwrap_or("localhost"))
+    let is_trusted = app.addresses.is_trusted(peer);
+    let [proto, host] = FORWARDED.map(|name| first(headers, name).filter(|_| is_trusted));
+    let scheme = if proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https")) { "wss" } else { "ws" };
+    let host = host.or_else(|| first(headers, header::HOST.as_str())).unwrap_or("localhost");
+    format!("{scheme}://{host}/ws/{server}")
+}
+
+/// The first of what a header lists: each proxy on the way may have put its own behind.
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
+    value.split(',').next().map(str::trim).filter(|value| !value.is_empty())
 }

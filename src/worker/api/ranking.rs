@@ -111,7 +111,10 @@ pub async fn stream(State(rest): State<Rest>, Named(id): Named) -> Result<Respon
     if status(&rest.app, &info) == Status::Done {
         return Err(Refusal::new(Code::ChallengeNotFound, "This challenge is over").into());
     }
-    let events = core.arena.watchers.enter(challenge).ok_or_else(Refusal::overloaded)?;
+    let events = core
+        .arena
+        .watch(challenge, rest.app.config.limits.keep_alive_timeout)
+        .ok_or_else(Refusal::overloaded)?;
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::new(events)).into_response())
 }

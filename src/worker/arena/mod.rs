@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use self::batch::Batch;
 use self::mirror::Mirror;
-use self::watch::Watchers;
+use self::watch::{ALIVE, Events, Watchers};
 use crate::challenge::{ChallengeId, EntryId};
 use crate::chat::UserId;
 use crate::engine::table::Key;
@@ -85,8 +85,9 @@ struct Course {
     mirror: Mirror,
     seats: HashMap<UserId, Seat, foldhash::fast::RandomState>,
     batch: Batch,
-    /// The same for those who watch.
+    /// The same for those who watch, as far as there were any after the latest hand-out.
     watched: Vec<u8>,
+    is_watched: bool,
     /// Sockets to close behind the next hand-out.
     leaving: Vec<(Key, u16, &'static str)>,
     /// When the next hand-out may be.
@@ -112,6 +113,7 @@ impl Course {
             seats: HashMap::default(),
             batch: Batch::default(),
             watched: Vec::new(),
+            is_watched: false,
             leaving: Vec::new(),
             rests_until: None,
             is_dirty: false,
@@ -133,10 +135,48 @@ impl Arena {
         seated.chain(adrift).map(|seat| seat.key).collect()
     }
 
+    /// One more who only watches, and whose connection may be silent for so long. `None`: there are as many as
+    /// there may be.
+    pub fn watch(&mut self, challenge: ChallengeId, silence: Duration) -> Option<Events> {
+        let events = self.watchers.enter(challenge, ALIVE.min(silence / 3))?;
+        if let Some(course) = self.courses.get_mut(&challenge) {
+            course.is_watched = true;
+        }
+        Some(events)
+    }
+
     /// When it wants to be looked after.
     pub fn next_at(&self) -> Option<Instant> {
         let dirty = self.dirty.iter().filter_map(|challenge| self.courses.get(challenge)?.rests_until).min();
         let records = self.records_at.filter(|_| !self.records.is_empty());
         [dirty, records].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::challenge::{Distance, Schedule};
+    use crate::link::arena::LiveChallenge;
+    use crate::wire::challenge::Spectacle;
+
+    #[tokio::test]
+    async fn nothing_is_framed_for_a_broadcast_that_nobody_watches() {
+        let mut arena = Arena::default();
+        let schedule = Schedule { ready_ms: 0, start_ms: 1, end_ms: 2 };
+        let facts = LiveChallenge { challenge: 1, broadcast: true, distance: Distance::One, schedule };
+        arena.courses.insert(1, Course::new(Mirror::new(facts)));
+        let framed = |arena: &mut Arena| {
+            let course = arena.courses.get_mut(&1).unwrap();
+            course.watch(&Spectacle::Start { timestamp: 1 });
+            !std::mem::take(&mut course.watched).is_empty()
+        };
+        assert!(!framed(&mut arena));
+        let events = arena.watch(1, ALIVE).unwrap();
+        assert!(framed(&mut arena));
+        drop(events);
+        assert!(!arena.watchers.tell(1, &Bytes::from_static(b"x")), "that it has gone is found out by telling");
     }
 }

@@ -27,8 +27,10 @@ pub fn hear(core: &mut Core, news: News) {
                 begin_anew(core);
             }
             for facts in challenges {
-                let course = || Course::new(Mirror::new(facts.clone()));
-                core.arena.courses.entry(facts.challenge).or_insert_with(course);
+                let challenge = facts.challenge;
+                let is_watched = core.arena.watchers.has(challenge);
+                let course = || Course { is_watched, ..Course::new(Mirror::new(facts)) };
+                core.arena.courses.entry(challenge).or_insert_with(course);
             }
             for (challenge, runner) in runners {
                 know(core, challenge, runner);
@@ -166,8 +168,8 @@ impl Course {
         self.watch(&Spectacle::Running { user_id, distance, pace, timestamp });
     }
 
-    fn watch(&mut self, event: &Spectacle) {
-        if self.mirror.facts.broadcast {
+    pub(super) fn watch(&mut self, event: &Spectacle) {
+        if self.is_watched {
             event.write(&mut self.watched);
         }
     }
@@ -219,6 +221,9 @@ fn hand_out(core: &mut Core, challenge: ChallengeId) {
         socket::end(core, key, code, reason);
     }
     if !watched.is_empty() {
-        core.arena.watchers.tell(challenge, &watched);
+        let is_watched = core.arena.watchers.tell(challenge, &watched);
+        if let Some(course) = core.arena.courses.get_mut(&challenge) {
+            course.is_watched = is_watched;
+        }
     }
 }

@@ -282,6 +282,19 @@ pub fn left(core: &mut Core, key: Option<Key>, reason: Reason) {
     }
 }
 
+/// A participant's client has sent what no client may: it is put out, and may come back.
+pub fn broke(core: &mut Core, key: Key) {
+    tell_record(core, key);
+    let Some(racer) = racer(core, key) else {
+        return;
+    };
+    if let Some(stay) = racer.stay
+        && !std::mem::replace(&mut racer.leaves, true)
+    {
+        leave_as(core, None, stay, Reason::Error);
+    }
+}
+
 /// A participant's connection is on its way out, or gone.
 pub fn gone(core: &mut Core, key: Key) {
     let Some(racer) = racer(core, key) else {

@@ -22,8 +22,8 @@ const QUEUE: usize = 64;
 /// Of all challenges on one worker, at most.
 const SPECTATORS: usize = 10_000;
 
-/// Time between two signs of life; below what proxies wait for.
-const ALIVE: Duration = Duration::from_secs(15);
+/// Time between two signs of life, at most; below what proxies wait for.
+pub const ALIVE: Duration = Duration::from_secs(15);
 
 /// A comment, which no client shows.
 const SIGN_OF_LIFE: &[u8] = b": \n\n";
@@ -36,8 +36,9 @@ pub struct Watchers {
 }
 
 impl Watchers {
-    /// One more. `None`: there are as many as there may be.
-    pub fn enter(&mut self, challenge: ChallengeId) -> Option<Events> {
+    /// One more, who is shown every so often that the stream is alive. `None`: there are as many as there may
+    /// be.
+    pub fn enter(&mut self, challenge: ChallengeId, alive: Duration) -> Option<Events> {
         if self.count >= SPECTATORS {
             self.forget_the_gone();
         }
@@ -47,18 +48,28 @@ impl Watchers {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.of.entry(challenge).or_default().push(sender);
         self.count += 1;
-        let mut alive = interval(ALIVE);
+        let mut alive = interval(alive);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Some(Events { receiver, alive })
     }
 
-    /// Tells all of a challenge; who is behind is let go.
-    pub fn tell(&mut self, challenge: ChallengeId, events: &Bytes) {
-        if let Some(senders) = self.of.get_mut(&challenge) {
-            let before = senders.len();
-            senders.retain(|sender| sender.try_send(events.clone()).is_ok());
-            self.count -= before - senders.len();
+    /// Tells all of a challenge; who is behind is let go. False: nobody is left.
+    pub fn tell(&mut self, challenge: ChallengeId, events: &Bytes) -> bool {
+        let Some(senders) = self.of.get_mut(&challenge) else {
+            return false;
+        };
+        let before = senders.len();
+        senders.retain(|sender| sender.try_send(events.clone()).is_ok());
+        self.count -= before - senders.len();
+        if senders.is_empty() {
+            self.of.remove(&challenge);
         }
+        self.has(challenge)
+    }
+
+    /// Whether anybody watches a challenge, as far as is known.
+    pub fn has(&self, challenge: ChallengeId) -> bool {
+        self.of.contains_key(&challenge)
     }
 
     /// There is nothing more to see.
@@ -120,12 +131,13 @@ mod tests {
     #[tokio::test]
     async fn whoever_takes_nothing_is_let_go_and_the_others_hear_all() {
         let mut watchers = Watchers::default();
-        let (mut good, lazy) = (watchers.enter(1).unwrap(), watchers.enter(1).unwrap());
+        let (mut good, lazy) = (watchers.enter(1, ALIVE).unwrap(), watchers.enter(1, ALIVE).unwrap());
         for at in 0..=QUEUE {
-            watchers.tell(1, &Bytes::from(vec![u8::try_from(at).unwrap()]));
+            assert!(watchers.tell(1, &Bytes::from(vec![u8::try_from(at).unwrap()])));
             assert_eq!(good.receiver.recv().await.unwrap()[0], u8::try_from(at).unwrap());
         }
         assert_eq!((watchers.count, lazy.receiver.len()), (1, QUEUE));
+        assert!(!watchers.tell(2, &Bytes::from_static(b"to nobody")));
         watchers.end(1);
         assert_eq!((watchers.count, good.receiver.recv().await), (0, None));
     }
@@ -133,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn some_are_let_go_at_a_time() {
         let mut watchers = Watchers::default();
-        let mut all: Vec<Events> = [1, 1, 2].iter().map(|of| watchers.enter(*of).unwrap()).collect();
+        let mut all: Vec<Events> = [1, 1, 2].iter().map(|of| watchers.enter(*of, ALIVE).unwrap()).collect();
         for left in [1, 0] {
             watchers.let_go(2);
             let ended = all.iter_mut().filter_map(|events| events.receiver.try_recv().err());
