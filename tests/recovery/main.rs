@@ -10,6 +10,7 @@
 //! | [`people`] | users and rooms: what is refused, what a retry is answered |
 //! | [`revoked`] | tokens that were ended, and tickets that were not kept |
 //! | [`challenges`] | live challenges: who may do what, who was first, what a restart leaves of it |
+//! | [`race_sweep`] | the log of challenges cut, changed, forgotten and refused, everywhere |
 //! | [`sweep`] | every call to the disk fails once |
 //! | [`torn`] | a log that ends anywhere |
 //! | [`damage`] | a log that was changed |
@@ -33,6 +34,7 @@ mod missed;
 mod order;
 mod people;
 mod power;
+mod race_sweep;
 mod revoked;
 mod sweep;
 mod torn;
