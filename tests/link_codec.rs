@@ -39,6 +39,11 @@ fn changes() -> impl Strategy<Value = Change> {
         (".*", any::<u64>()).prop_map(|(room_id, user)| Change::Join { room_id, user }),
         (".*", any::<u64>()).prop_map(|(room_id, user)| Change::Leave { room_id, user }),
         any::<(u64, u32)>().prop_map(|(user, generation)| Change::Revoke { user, generation }),
+        (any::<u64>(), looks(), looks()).prop_map(|(user, nickname, profile_image)| Change::SetLooks {
+            user,
+            nickname,
+            profile_image
+        }),
         (any::<(u64, u32)>(), ".*", ".*").prop_map(|((user, generation), replaces, password)| {
             let password = NewPassword { user, replaces, password };
             Change::ChangePassword { password, generation }
@@ -93,6 +98,10 @@ fn reasons() -> impl Strategy<Value = Reason> {
     prop::sample::select(vec![Reason::Quit, Reason::Finish, Reason::Kicked, Reason::Error])
 }
 
+fn looks() -> impl Strategy<Value = Option<Option<String>>> {
+    prop::option::of(prop::option::of(".*"))
+}
+
 fn asks() -> impl Strategy<Value = Ask> {
     let ids = any::<(u64, u64)>;
     let new = (any::<(u64, u32, i64, bool)>(), ".*", ".*", distances(), prop::option::of(".*")).prop_map(
@@ -108,6 +117,7 @@ fn asks() -> impl Strategy<Value = Ask> {
             Ask::Enter { challenge, user, generation, ticket }
         }),
         any::<u128>().prop_map(|ticket| Ask::Redeem { ticket }),
+        any::<u64>().prop_map(|user| Ask::Refresh { user }),
         (ids(), any::<u64>(), reasons()).prop_map(|((challenge, user), entry, reason)| Ask::Leave {
             challenge,
             user,
@@ -127,6 +137,7 @@ fn answers() -> impl Strategy<Value = Asked> {
             Asked::Entered { challenge, user, entry, generation }
         }),
         Just(Asked::Left),
+        Just(Asked::Refreshed),
     ]
 }
 
@@ -170,7 +181,14 @@ fn news() -> impl Strategy<Value = News> {
             prop::collection::vec(live, 0..3),
             prop::collection::vec((any::<u64>(), runners()), 0..4)
         )
-            .prop_map(|((first, last), challenges, runners)| News::Live { first, last, challenges, runners }),
+            .prop_map(|((first, last), challenges, runners)| News::Live {
+                first,
+                last,
+                challenges,
+                runners
+            }),
+        (any::<u64>(), ".*", prop::option::of(".*"))
+            .prop_map(|(user, nickname, profile_image)| { News::Looks { user, nickname, profile_image } }),
         any::<(u64, i64)>().prop_map(|(challenge, at_ms)| News::Phase {
             challenge,
             status: Status::Running,

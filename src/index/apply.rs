@@ -80,6 +80,11 @@ impl Store {
                 let sql = "UPDATE users SET password = ?2 WHERE number = ?1";
                 self.connection.prepare_cached(sql)?.execute(params![record.user_id, password::pack(text)])?
             }
+            UserChange::Profile { nickname, profile_image } => {
+                let sql = "UPDATE users SET nickname = ?2, profile_image = ?3 WHERE number = ?1";
+                let values = params![record.user_id, nickname, profile_image];
+                self.connection.prepare_cached(sql)?.execute(values)?
+            }
             UserChange::Revoked { .. } => usize::from(self.user(record.user_id)?.is_some()),
         };
         if let (1, Some(generation)) = (done, record.change.generation()) {

@@ -50,6 +50,9 @@ impl Deref for Store {
     }
 }
 
+/// A nickname and a picture, as far as there are.
+pub type Looks = (Option<String>, Option<String>);
+
 impl Store {
     /// Opens the index of a data directory for writing; `None`: there is none yet.
     ///
@@ -183,6 +186,13 @@ impl Store {
         let sql = "SELECT generation FROM revocations WHERE user = ?1";
         let found = self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
         Ok(found.unwrap_or(0))
+    }
+
+    /// A user's nickname and picture; `None`: there is no such user.
+    pub fn looks(&self, number: UserId) -> Result<Option<Looks>, IndexError> {
+        let sql = "SELECT nickname, profile_image FROM users WHERE number = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(self.connection.prepare_cached(sql)?.query_row([number], row).optional()?)
     }
 
     /// The text of a user's password hash; `None`: there is no such user, `Some(None)`: there is no hash.

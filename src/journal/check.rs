@@ -94,7 +94,7 @@ pub fn check(data_dir: &Path, live: bool, tell: &mut dyn FnMut(Problem)) -> Resu
             UserChange::Created(_) if record.user_id <= last => {
                 format!("user number {} behind {last}", record.user_id)
             }
-            UserChange::Password { .. } | UserChange::Revoked { .. }
+            UserChange::Password { .. } | UserChange::Profile { .. } | UserChange::Revoked { .. }
                 if record.user_id > last || record.user_id == 0 =>
             {
                 format!("a change of user {}, who is not there", record.user_id)

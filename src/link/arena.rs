@@ -14,9 +14,10 @@
 //! | `Cancel` | | `Cancelled` | `CHALLENGE_NOT_FOUND`, `NOT_JOINED`, `WRONG_STATE` |
 //! | `Enter` | somebody wants a ticket, whose number the worker has drawn | `Ticket` | `CHALLENGE_NOT_FOUND`, `WRONG_STATE`, `RATE_LIMITED` |
 //! | `Redeem` | a socket has come with a ticket | `Entered` | `INVALID_TICKET` |
+//! | `Refresh` | a member has changed how others see them | `Refreshed` | |
 //! | `Leave` | a socket with an entry is gone, or is to go | `Left`, also if it was not in any more | |
 //!
-//! All but `Enter` may also be refused with `STORAGE_FULL` or `STORAGE_FAILED`; not so `Leave`, which waits
+//! All but `Enter` and `Refresh` may also be refused with `STORAGE_FULL` or `STORAGE_FAILED`; not so `Leave`, which waits
 //! until the disk takes it.
 //!
 //! [`Record`] is told and not answered. One that is older, by its own time, than what is known of this entry
@@ -41,6 +42,7 @@
 //! | `Entered` | closes a socket of that participant with a lower entry; tells the others `USER_ENTERED` unless `again` |
 //! | `Left` | closes the socket with that entry, if it has it; tells the others `USER_LEFT`; the runner is `Finished` after `Finish`, forgotten after `Quit`, `Kicked` and `Expired`, and `Away` after the rest |
 //! | `Moved` | tells each of the others `PARTICIPANT_UPDATE`; notes the ranking |
+//! | `Looks` | notes what newcomers are told of that member, in whatever challenges |
 //! | `Over` | everybody has left; forgets the challenge |
 
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,11 @@ pub enum Ask {
     Redeem {
         /// The ticket.
         ticket: u128,
+    },
+    /// A member's nickname or picture is another one, as the index of users has it.
+    Refresh {
+        /// Whose.
+        user: UserId,
     },
     /// Note that somebody is no longer in.
     Leave {
@@ -154,6 +161,8 @@ pub enum Asked {
         /// Of the token that the ticket was given out for.
         generation: u32,
     },
+    /// Of `Refresh`: whoever is told of the member from now on is told of that.
+    Refreshed,
     /// Of `Leave`: the stay is over, by this or by something before.
     Left,
 }
@@ -230,6 +239,15 @@ pub enum News {
         challenge: ChallengeId,
         /// Who and how far.
         moves: Vec<Move>,
+    },
+    /// A member is seen otherwise.
+    Looks {
+        /// Who.
+        user: UserId,
+        /// What others call them.
+        nickname: String,
+        /// Where their picture is.
+        profile_image: Option<String>,
     },
     /// A challenge is over.
     Over {

@@ -234,6 +234,15 @@ pub enum Change {
     },
     /// Put other hashes of the same passwords in place of outdated ones.
     SetPasswords(Vec<NewPassword>),
+    /// Give a user another nickname or picture.
+    SetLooks {
+        /// Whose.
+        user: UserId,
+        /// `None`: stays as it is; `Some(None)`: there is none any more. So for the picture.
+        nickname: Option<Option<String>>,
+        /// Where the picture is.
+        profile_image: Option<Option<String>>,
+    },
     /// End all tokens that a user has.
     Revoke {
         /// Whose.
@@ -259,7 +268,8 @@ impl Change {
             Change::CreateRooms { creator: user, .. }
             | Change::Invite { by: user, .. }
             | Change::Join { user, .. }
-            | Change::Leave { user, .. } => Some(*user),
+            | Change::Leave { user, .. }
+            | Change::SetLooks { user, .. } => Some(*user),
             Change::Revoke { .. }
             | Change::ChangePassword { .. }
             | Change::CreateUsers(_)

@@ -19,7 +19,7 @@ use super::origin;
 use crate::chat::{Code, Refusal};
 use crate::config::Config;
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
 const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type");
 /// Seconds for which a browser may remember a preflight; none does for longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

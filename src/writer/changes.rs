@@ -61,6 +61,9 @@ impl Step {
         match change {
             Change::CreateUsers(users) => self.create_users(judge, op, users).map(Ok),
             Change::SetPasswords(passwords) => self.set_passwords(judge, op, passwords),
+            Change::SetLooks { user, nickname, profile_image } => {
+                self.set_looks(judge, op, user, [nickname, profile_image])
+            }
             Change::Revoke { user, generation } => self.revoke(judge, op, user, generation),
             Change::ChangePassword { password, generation } => {
                 self.change_password(judge, op, password, generation)
@@ -95,7 +98,7 @@ impl Step {
                 .into_iter()
                 .filter_map(|record| match record.change {
                     UserChange::Created(profile) => Some((profile.username, record.user_id)),
-                    UserChange::Password { .. } | UserChange::Revoked { .. } => None,
+                    _ => None,
                 })
                 .collect();
         let mut outcomes = Vec::with_capacity(users.len());
@@ -126,6 +129,27 @@ impl Step {
                 let change = UserChange::Password { text: password, generation: None };
                 self.record_user(judge, op, user, change)?;
             }
+        }
+        Ok(Ok(Outcome::Ok))
+    }
+
+    /// Gives a user another nickname or picture: `None` leaves what there is.
+    fn set_looks(
+        &mut self,
+        judge: &Judge<'_>,
+        op: OpId,
+        user: UserId,
+        [nickname, profile_image]: [Option<Option<String>>; 2],
+    ) -> Judged<Outcome> {
+        let Some(known) = judge.store.looks(user)? else {
+            return Ok(Err(ended()));
+        };
+        let looks =
+            (nickname.unwrap_or_else(|| known.0.clone()), profile_image.unwrap_or_else(|| known.1.clone()));
+        let done = !judge.repeats.find(LogName::Users, op).is_empty();
+        if looks != known && !done {
+            let (nickname, profile_image) = looks;
+            self.record_user(judge, op, user, UserChange::Profile { nickname, profile_image })?;
         }
         Ok(Ok(Outcome::Ok))
     }

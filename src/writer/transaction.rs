@@ -170,6 +170,7 @@ fn entries(change: &Change) -> usize {
         Change::Join { .. }
         | Change::Leave { .. }
         | Change::DeleteUsers { .. }
+        | Change::SetLooks { .. }
         | Change::Revoke { .. }
         | Change::ChangePassword { .. } => 1,
     }

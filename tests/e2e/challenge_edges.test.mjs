@@ -4,7 +4,10 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import net from "node:net";
 import { after, before, describe, it } from "node:test";
-import { CHALLENGE, closing, hears, join, newChallenge, newMembers, race, ranking, record, statuses, watch } from "./lib/racers.mjs";
+import { call } from "./lib/rest.mjs";
+import {
+  CHALLENGE, ask, closing, hears, join, newChallenge, newMembers, race, raceOn, ranking, record, statuses, watch,
+} from "./lib/racers.mjs";
 import { next, until } from "./lib/wait.mjs";
 import { Server } from "./lib/server.mjs";
 
@@ -103,6 +106,51 @@ describe("the address that goes with a ticket", () => {
   it("is not what anybody else says", async () => {
     assert.equal(await wsUrl(ANYBODY, FORWARDED), "ws://inside:4000/ws/run-1");
     assert.equal(await wsUrl(ANYBODY, {}), `ws://127.0.0.1:${server.port}/ws/run-1`);
+  });
+});
+
+describe("a member who takes another nickname and picture", () => {
+  let server, members;
+  before(async () => {
+    server = await Server.start({ workers: 3, tables: CHALLENGE });
+    members = await newMembers(server, "looks", 4);
+  });
+  after(() => server?.stop());
+
+  it("is seen so on every worker by whoever asks or comes from then on", async () => {
+    const { id, runners } = await crowd(server, members.slice(0, 2));
+    const [changing, gone] = members;
+    runners[1].terminate();
+    await hears(runners[0], "USER_LEFT");
+    for (const member of members.slice(2)) await join(server, id, member);
+    for (let round = 0; round < 5; round++) {
+      const looks = { nickname: `새 이름 ${round}`, profileImage: round % 2 ? null : `http://img/${round}` };
+      for (const member of [changing, gone]) {
+        const { status, body } = await call(server, "PATCH", "/api/users/me", { token: member.token, payload: looks });
+        assert.deepEqual([status, body], [200, { userId: member.id, username: member.name, ...looks }]);
+      }
+      for (let worker = 0; worker < 3; worker++) {
+        const ws = await raceOn(server, worker, id, members[2]);
+        const seen = ws.connected.participants.find(({ userId }) => userId === changing.id);
+        assert.deepEqual([seen.nickname, seen.profileImage], [looks.nickname, looks.profileImage], `worker ${worker}`);
+        ws.terminate();
+        await hears(runners[0], "USER_LEFT", ({ userId }) => userId === members[2].id);
+        runners[0].heard.length = 0;
+      }
+      const places = await ranking(server, id, members[3]);
+      assert.equal(places.find(({ userId }) => userId === changing.id).nickname, looks.nickname);
+      const { participants } = await ask(server, "GET", `/challenges/${id}`, members[3].token);
+      for (const member of [changing, gone])
+        assert.equal(participants.find(({ memberId }) => memberId === member.id).nickname, looks.nickname);
+      // Who was in before comes back as the new one.
+      const back = await race(server, id, gone);
+      assert.equal(back.connected.me.nickname, looks.nickname);
+      await hears(runners[0], "USER_ENTERED", ({ userId, nickname }) => userId === gone.id && nickname === looks.nickname);
+      back.terminate();
+      await hears(runners[0], "USER_LEFT", ({ userId }) => userId === gone.id);
+    }
+    assert.equal(runners[0].closed, null);
+    runners[0].terminate();
   });
 });
 

@@ -6,6 +6,7 @@
 //!
 //! | file | the story |
 //! |---|---|
+//! | [`looks`] | nicknames and pictures that change |
 //! | [`order`] | one order, no gaps, no repetitions, across restarts and files |
 //! | [`people`] | users and rooms: what is refused, what a retry is answered |
 //! | [`revoked`] | tokens that were ended, and tickets that were not kept |
@@ -30,6 +31,7 @@ mod deleting;
 mod derived;
 mod failing;
 mod host;
+mod looks;
 mod missed;
 mod order;
 mod people;

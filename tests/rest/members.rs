@@ -65,6 +65,44 @@ fn whatever_is_refused_under_v1_comes_in_the_envelope() {
 }
 
 #[test]
+fn nickname_and_picture_can_be_changed() {
+    let mut server = Server::start(&Options::default());
+    let user = server.new_users("looks", 1).remove(0);
+    let patch = |body: &Value| {
+        server.call_bytes("PATCH", "/api/users/me", Some(&user.token), body.to_string().as_bytes())
+    };
+    let shown = |nickname: Value, image: Value| json!({"userId": user.number, "username": user.name, "nickname": nickname, "profileImage": image});
+    let long = "x".repeat(2_049);
+    for wrong in [
+        json!({"nickname": 1}),
+        json!({"nickname": "가".repeat(101)}),
+        json!({"nickname": " x", "profileImage": "http://a"}),
+        json!({"profileImage": []}),
+        json!({"nickname": "good", "profileImage": long}),
+        json!("nickname"),
+    ] {
+        assert_eq!(patch(&wrong).outcome(), "400 INVALID_REQUEST", "{wrong}");
+    }
+    let null = Value::Null;
+    for (change, nickname, image) in [
+        (json!({}), null.clone(), null.clone()),
+        (json!({"nickname": "가나"}), json!("가나"), null.clone()),
+        (json!({"profileImage": "http://a/1", "other": 5}), json!("가나"), json!("http://a/1")),
+        (json!({"nickname": ""}), null.clone(), json!("http://a/1")),
+        (json!({"nickname": "b", "profileImage": null}), json!("b"), null.clone()),
+    ] {
+        let answer = patch(&change);
+        assert_eq!((answer.status, &answer.body), (200, &shown(nickname.clone(), image.clone())), "{change}");
+        // Whichever worker is asked.
+        for _ in 0..6 {
+            assert_eq!(server.get("/api/users/me", Some(&user)).body, shown(nickname.clone(), image.clone()));
+        }
+    }
+    assert_eq!(server.call_bytes("PATCH", "/api/users/me", None, b"{}").outcome(), "401 UNAUTHORIZED");
+    server.stop();
+}
+
+#[test]
 fn nickname_and_picture_come_with_the_signup() {
     let mut server = Server::start(&Options::default());
     let signup = |more: Value| {

@@ -154,7 +154,10 @@ impl Export<'_> {
             let Some(password) = self.store.password(record.user_id)? else {
                 return Ok(()); // No longer there.
             };
-            self.user(profile, password.as_deref(), record.at);
+            // As they are by now.
+            let (nickname, profile_image) = self.store.looks(record.user_id)?.unwrap_or_default();
+            let profile = Profile { nickname, profile_image, ..profile.clone() };
+            self.user(&profile, password.as_deref(), record.at);
             out.push(&self.object).map_err(self.refused())
         })?;
         progress.finish();

@@ -159,6 +159,6 @@ fn write(target: &mut Target, number: UserId, person: Person) -> Result<Option<S
     }
     Ok(match record.change {
         UserChange::Created(profile) => Some(format!("the user name {} is taken", profile.username)),
-        UserChange::Password { .. } | UserChange::Revoked { .. } => None,
+        _ => None,
     })
 }

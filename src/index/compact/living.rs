@@ -40,6 +40,12 @@ impl Living {
         Ok(self.index.prepare_cached(sql)?.query_row([number], row).optional()?.flatten())
     }
 
+    fn looks(&self, number: UserId) -> Result<Option<[Option<String>; 2]>, IndexError> {
+        let sql = "SELECT nickname, profile_image FROM users WHERE number = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?]);
+        Ok(self.index.prepare_cached(sql)?.query_row([number], row).optional()?)
+    }
+
     fn generation(&self, number: UserId) -> Result<Option<u32>, IndexError> {
         let sql = "SELECT generation FROM revocations WHERE user = ?1";
         Ok(self.index.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?)
@@ -87,6 +93,12 @@ impl Mortal for UserRecord {
                 change: UserChange::Revoked { generation: *generation },
                 ..self.clone()
             }),
+            UserChange::Profile { nickname, profile_image }
+                if living.looks(self.user_id)?.as_ref().map(|[nickname, image]| (nickname, image))
+                    == Some((nickname, profile_image)) =>
+            {
+                Kept::All
+            }
             UserChange::Revoked { .. } if revokes => Kept::All,
             _ => Kept::Nothing,
         })
@@ -94,7 +106,7 @@ impl Mortal for UserRecord {
     fn number(&self) -> UserId {
         match self.change {
             UserChange::Created(_) => self.user_id,
-            UserChange::Password { .. } | UserChange::Revoked { .. } => 0,
+            UserChange::Password { .. } | UserChange::Profile { .. } | UserChange::Revoked { .. } => 0,
         }
     }
 }

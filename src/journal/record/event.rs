@@ -36,6 +36,13 @@ pub enum UserChange {
         /// password.
         generation: Option<u32>,
     },
+    /// Is seen otherwise from now on.
+    Profile {
+        /// How others see them in challenges; `None`: by the name.
+        nickname: Option<String>,
+        /// Where their picture is, if they have one.
+        profile_image: Option<String>,
+    },
     /// Tokens of earlier generations are good no more.
     Revoked {
         /// The generation that is good from now on; the first one is 0.
@@ -91,6 +98,7 @@ struct UserLine<S> {
 enum UserEvent {
     Created,
     Password,
+    Profile,
     Revoked,
 }
 
@@ -127,6 +135,12 @@ impl Serialize for UserRecord {
                 line.generation = *generation;
                 line.at = Some(Ms(at));
             }
+            UserChange::Profile { nickname, profile_image } => {
+                line.event = UserEvent::Profile;
+                line.nickname = nickname.as_deref();
+                line.profile_image = profile_image.as_deref();
+                line.at = Some(Ms(at));
+            }
             UserChange::Revoked { generation } => {
                 line.event = UserEvent::Revoked;
                 line.generation = Some(*generation);
@@ -157,6 +171,10 @@ impl<'de> Deserialize<'de> for UserRecord {
                 let generation = line.generation;
                 (UserChange::Password { text, generation }, line.at.ok_or_else(|| missing("at"))?)
             }
+            UserEvent::Profile => {
+                let (nickname, profile_image) = (line.nickname, line.profile_image);
+                (UserChange::Profile { nickname, profile_image }, line.at.ok_or_else(|| missing("at"))?)
+            }
             UserEvent::Revoked => {
                 let generation = line.generation.ok_or_else(|| missing("generation"))?;
                 (UserChange::Revoked { generation }, line.at.ok_or_else(|| missing("at"))?)
@@ -171,7 +189,7 @@ impl UserChange {
     /// The generation of tokens that is good from this on, if it ends earlier ones.
     pub fn generation(&self) -> Option<u32> {
         match self {
-            UserChange::Created(_) => None,
+            UserChange::Created(_) | UserChange::Profile { .. } => None,
             UserChange::Password { generation, .. } => *generation,
             UserChange::Revoked { generation } => Some(*generation),
         }
@@ -372,6 +390,10 @@ mod tests {
         let record = UserRecord { rev: 3, change: UserChange::Revoked { generation: 4 }, ..record };
         let begins = r#"{"rev":3,"event":"revoked","op":"0000000000000001-2","userId":7,"generation":4,"at":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
         assert!(line(&record).starts_with(begins), "{}", line(&record));
+        let change = UserChange::Profile { nickname: None, profile_image: Some("p".into()) };
+        let record = UserRecord { rev: 4, change, ..record };
+        let begins = r#"{"rev":4,"event":"profile","op":"0000000000000001-2","userId":7,"profileImage":"p","at":"1970-01-01T00:00:00.000Z","synced":0,"crc":""#;
+        assert!(line(&record).starts_with(begins), "{}", line(&record));
     }
 
     proptest! {
@@ -386,6 +408,7 @@ mod tests {
             let change = match (password, generation) {
                 (Some(text), _) if numbers[0].is_multiple_of(2) => UserChange::Password { text, generation },
                 (None, Some(generation)) => UserChange::Revoked { generation },
+                (None, None) if numbers[0].is_multiple_of(2) => UserChange::Profile { nickname, profile_image },
                 (password, _) => {
                     UserChange::Created(Profile { username, password, nickname, profile_image, source })
                 }

@@ -135,10 +135,7 @@ impl Credentials {
         let looks = (std::mem::take(&mut self.nickname), std::mem::take(&mut self.profile_image));
         let (username, password) = self.take()?;
         let username = name::composed(&username).into_owned();
-        let nickname = optional("nickname", looks.0)?;
-        let profile_image = optional("profileImage", looks.1)?;
-        nickname.as_deref().map_or(Ok(()), rules::nickname)?;
-        profile_image.as_deref().map_or(Ok(()), rules::profile_image)?;
+        let (nickname, profile_image) = (nickname(looks.0)?, profile_image(looks.1)?);
         Ok((Newcomer { username, nickname, profile_image }, password))
     }
 
@@ -146,6 +143,20 @@ impl Credentials {
     fn shown(&self) -> Field {
         self.username.clone()
     }
+}
+
+/// A nickname, by the rule of names; empty: none.
+pub fn nickname(field: Field) -> Result<Option<String>, Refusal> {
+    let nickname = optional("nickname", field)?;
+    nickname.as_deref().map_or(Ok(()), rules::nickname)?;
+    Ok(nickname)
+}
+
+/// The address of a picture; empty: none.
+pub fn profile_image(field: Field) -> Result<Option<String>, Refusal> {
+    let profile_image = optional("profileImage", field)?;
+    profile_image.as_deref().map_or(Ok(()), rules::profile_image)?;
+    Ok(profile_image)
 }
 
 /// A text that may be missing or empty.

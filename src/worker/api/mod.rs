@@ -21,6 +21,7 @@ mod operator;
 mod page;
 mod participants;
 mod participation;
+mod profile;
 mod ranking;
 pub mod rooms;
 mod search;
@@ -86,6 +87,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/auth/ticket", post(tokens::ticket).layer(single))
         .route("/api/auth/logout-all", post(tokens::logout_all).layer(single))
         .route("/api/auth/password", post(tokens::password).layer(single))
+        .route("/api/users/me", get(profile::show).patch(profile::edit).layer(single))
         .route("/api/auth/delete-all-users", delete(admin::delete_all_users).layer(single))
         .route("/api/messages/delete-all", delete(admin::delete_all_messages).layer(single))
         .route("/api/chatrooms", post(new_rooms::create).get(rooms::list))

@@ -7,7 +7,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::{
     accounts, admin, challenges, members, messages, new_rooms, operator, participants, participation,
-    ranking, rooms, search, tokens,
+    profile, ranking, rooms, search, tokens,
 };
 
 #[derive(OpenApi)]
@@ -21,6 +21,8 @@ use super::{
         tokens::ticket,
         tokens::logout_all,
         tokens::password,
+        profile::show,
+        profile::edit,
         admin::delete_all_users,
         admin::delete_all_messages,
         new_rooms::create,
@@ -73,7 +75,9 @@ impl Modify for Otherwise {
             .build();
         let paths = document.paths.paths.iter_mut();
         for (_, path) in paths.filter(|(name, _)| !name.starts_with("/api/v1/")) {
-            for call in [&mut path.get, &mut path.post, &mut path.delete].into_iter().flatten() {
+            for call in
+                [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete].into_iter().flatten()
+            {
                 call.responses.responses.insert("default".to_owned(), refused.clone().into());
             }
         }

@@ -117,6 +117,14 @@ impl Mirror {
         }
     }
 
+    /// A participant is seen otherwise, by those who are told from now on.
+    pub fn set_looks(&mut self, user: UserId, nickname: &str, profile_image: Option<&str>) {
+        if let Some(row) = self.runners.get_mut(&user) {
+            nickname.clone_into(&mut row.runner.nickname);
+            row.runner.profile_image = profile_image.map(str::to_owned);
+        }
+    }
+
     /// A participant, in or not.
     pub fn runner(&self, user: UserId) -> Option<&Runner> {
         self.runners.get(&user).map(|row| &row.runner)

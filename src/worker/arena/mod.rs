@@ -177,6 +177,9 @@ mod tests {
         let events = arena.watch(1, ALIVE).unwrap();
         assert!(framed(&mut arena));
         drop(events);
-        assert!(!arena.watchers.tell(1, &Bytes::from_static(b"x")), "that it has gone is found out by telling");
+        assert!(
+            !arena.watchers.tell(1, &Bytes::from_static(b"x")),
+            "that it has gone is found out by telling"
+        );
     }
 }

@@ -60,6 +60,11 @@ pub fn hear(core: &mut Core, news: News) {
         News::Moved { challenge, moves } => {
             on_course(core, challenge, |course| moves.iter().for_each(|step| course.advance(step)));
         }
+        News::Looks { user, nickname, profile_image } => {
+            for course in core.arena.courses.values_mut() {
+                course.mirror.set_looks(user, &nickname, profile_image.as_deref());
+            }
+        }
         News::Over { challenge, at_ms } => over(core, challenge, at_ms),
     }
 }

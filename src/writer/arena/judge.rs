@@ -7,6 +7,7 @@ use super::step::{Effect, Leaving, Step};
 use super::{Arena, STEP_ENDS, Told};
 use crate::challenge::{Amount, ChallengeId, Event, Participation, Reason, Status, TicketKind};
 use crate::chat::{Code, OpId, Refusal, UserId};
+use crate::index::User;
 use crate::index::challenges::{ChallengeState, ParticipantState};
 use crate::journal::record::ChallengeChange;
 use crate::link::arena::{Ask, Asked, NewChallenge, Place, Record, Runner, Standing};
@@ -63,6 +64,10 @@ impl Arena {
                 self.enter(step, challenge, (user, generation), ticket)
             }
             Ask::Redeem { ticket } => self.redeem(step, op, ticket),
+            Ask::Refresh { user } => {
+                step.effects.extend(self.looks(user)?);
+                Ok(Ok(Asked::Refreshed))
+            }
             // For reasons that are not a worker's to give.
             Ask::Leave { .. } => Ok(Err(Refusal::new(Code::Internal, "Internal error"))),
         }
@@ -211,20 +216,27 @@ impl Arena {
         standing: Standing,
     ) -> Option<Runner> {
         let user = known.user;
-        if let Some(runner) = self.races.get(challenge).and_then(|race| race.runner(user)) {
-            return Some(Runner { standing, ..runner.clone() });
-        }
+        let live = self.races.get(challenge).and_then(|race| race.runner(user));
         let found = match self.parts.users.user_by_number(user) {
             Ok(found) => found?,
             Err(error) => {
                 tracing::error!(%error, "cannot read who takes part in a challenge");
-                return None;
+                return live.map(|runner| Runner { standing, ..runner.clone() });
             }
         };
-        let at = Place { distance: known.distance, pace: known.pace, timestamp_ms: 0, reached: 0 };
-        let nickname = found.nickname.unwrap_or(found.username);
-        let profile_image = found.profile_image;
+        let stored = Place { distance: known.distance, pace: known.pace, timestamp_ms: 0, reached: 0 };
+        let at = live.map_or(stored, |runner| runner.at);
+        let (nickname, profile_image) = seen_as(found);
         Some(Runner { user, entry: known.entry, nickname, profile_image, at, standing })
+    }
+
+    /// How a member is seen by now; `None`: there is no such member any more.
+    pub(super) fn looks(&self, user: UserId) -> Result<Option<Effect>, Failure> {
+        let found = self.parts.users.user_by_number(user)?;
+        Ok(found.map(|found| {
+            let (nickname, profile_image) = seen_as(found);
+            Effect::Looks(user, nickname, profile_image)
+        }))
     }
 
     /// Ends a stay, if it is the one that there is.
@@ -274,6 +286,11 @@ impl Arena {
         let by_clock = self.schedule(state).at(now_ms);
         self.races.get(state.id).map_or(by_clock, |race| race.status.max(by_clock))
     }
+}
+
+/// What others call a user, and their picture.
+fn seen_as(user: User) -> (String, Option<String>) {
+    (user.nickname.unwrap_or(user.username), user.profile_image)
 }
 
 /// Whether it is decided here and nowhere else.

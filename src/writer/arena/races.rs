@@ -131,6 +131,7 @@ impl Races {
         let known = race.runners.get(&runner.user);
         let again = known.is_some_and(|known| known.runner.standing == Standing::In);
         match known {
+            // How far they are now, not when their ticket was looked at.
             Some(known) => runner.at = known.runner.at,
             None => {
                 self.reached += 1;
@@ -166,6 +167,22 @@ impl Races {
             (_, None) => {}
         }
         news
+    }
+
+    /// A member is seen otherwise; tells nothing if nobody who is told of anything knows them.
+    pub fn set_looks(
+        &mut self,
+        user: UserId,
+        nickname: String,
+        profile_image: Option<String>,
+    ) -> Option<News> {
+        let mut is_known = false;
+        for known in self.live.values_mut().filter_map(|race| race.runners.get_mut(&user)) {
+            known.runner.nickname.clone_from(&nickname);
+            known.runner.profile_image.clone_from(&profile_image);
+            is_known = true;
+        }
+        is_known.then_some(News::Looks { user, nickname, profile_image })
     }
 
     /// A challenge is over.
@@ -333,7 +350,10 @@ mod tests {
             News::Live { first, last, .. } => (*first, *last),
             _ => panic!(),
         };
-        assert_eq!(Races::default().snapshot().iter().map(ends).collect::<Vec<_>>(), [(true, false), (false, true)]);
+        assert_eq!(
+            Races::default().snapshot().iter().map(ends).collect::<Vec<_>>(),
+            [(true, false), (false, true)]
+        );
         let opened = races().open(races().get(1).unwrap().challenge.clone(), Status::Ready);
         assert_eq!(ends(&opened), (false, false));
     }

@@ -85,6 +85,8 @@ pub enum Effect {
         /// The rank of who has finished.
         rank: Option<u32>,
     },
+    /// A member is seen otherwise: number, nickname and picture.
+    Looks(UserId, String, Option<String>),
     /// A challenge is over.
     Over(ChallengeId),
 }
@@ -176,7 +178,7 @@ impl Arena {
         challenges.live.store(self.races.count() as u64, Ordering::Relaxed);
     }
 
-    fn apply(&mut self, effect: Effect, now_ms: i64, news: &mut Vec<News>) {
+    pub(super) fn apply(&mut self, effect: Effect, now_ms: i64, news: &mut Vec<News>) {
         let counters = &self.parts.status.challenges;
         match effect {
             Effect::Created(state) => {
@@ -199,6 +201,9 @@ impl Arena {
             Effect::Left { stay, reason, rank } => {
                 news.extend(self.races.leave(stay, reason, rank, now_ms));
                 counters.left(reason);
+            }
+            Effect::Looks(user, nickname, profile_image) => {
+                news.extend(self.races.set_looks(user, nickname, profile_image));
             }
             Effect::Over(challenge) => {
                 self.endings.pop_front();

@@ -16,7 +16,7 @@ use super::{Arena, Told};
 use crate::challenge::{EntryId, Reason};
 use crate::chat::{Code, OpId, Refusal};
 use crate::index::IndexError;
-use crate::link::arena::{Ask, Record};
+use crate::link::arena::{Ask, Asked, Record};
 use crate::link::frame::Outcome;
 use crate::writer::batch::{Answer, PeerId};
 use crate::writer::judge::Failure;
@@ -173,6 +173,18 @@ impl Arena {
                         Err(_) => Err(refusal.clone()),
                     };
                     answers.push(Answer { peer, count: op.count, result: result.map(Outcome::Arena) });
+                }
+                Told::Asked { peer, op, ask: Ask::Refresh { user } } => {
+                    let result = match self.looks(user) {
+                        Ok(looks) => {
+                            let mut news = Vec::new();
+                            looks.into_iter().for_each(|looks| self.apply(looks, step.now_ms, &mut news));
+                            self.publish(news);
+                            Ok(Outcome::Arena(Asked::Refreshed))
+                        }
+                        Err(_) => Err(refusal.clone()),
+                    };
+                    answers.push(Answer { peer, count: op.count, result });
                 }
                 Told::Asked { peer, op, .. } => match &mut self.trouble.withheld {
                     Some(withheld) if withheld.ops.contains(&op) => {
