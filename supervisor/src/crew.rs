@@ -3,26 +3,23 @@
 //! Storage comes first and goes last: workers can do nothing without it, and what they finish while
 //! draining still has to be written.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use serde_json::Map;
-
 use crate::handover::Trial;
 use crate::host::{Outcome, complain, say};
-use crate::message::Start;
-use crate::notify::{READY, STOPPING, Systemd};
+use crate::notify::{STOPPING, Systemd};
 use crate::pulse::{self, Health};
 use crate::restart::{End, Verdict};
 use crate::slot::{Place, Post, Role, Slot};
 use crate::spawn::{News, Process};
-use crate::status::{self, LastChange, NO_REPORT, ProcessStatus, Status};
-use crate::usage::Looks;
+use crate::status::LastChange;
 use crate::{Executable, Plan, Settings};
 
+pub(crate) mod account;
 pub(crate) mod change;
+pub(crate) mod staffing;
 pub(crate) mod upgrade;
 
 use change::{Change, Wishes};
@@ -239,129 +236,9 @@ impl Crew {
         self.plan
     }
 
-    pub(crate) fn status(&self, now: Instant) -> Status<'_> {
-        let reason = self.why_not_ready(now).unwrap_or_default();
-        let supervisor = ProcessStatus {
-            role: "supervisor",
-            id: 0,
-            pid: std::process::id(),
-            uptime_s: status::seconds(now.saturating_duration_since(self.started)),
-            restarts: 0,
-            hangs: 0,
-            rss_bytes: status::rss_bytes(std::process::id()),
-            usage: Looks::default().at(std::process::id(), now),
-            connections: 0,
-            ready: reason.is_empty(),
-            generation: self.generation,
-            leaving: false,
-            report: &NO_REPORT,
-            rates: Map::new(),
-        };
-        Status {
-            ready: reason.is_empty(),
-            reason,
-            listen: self.plan.listeners.addresses(),
-            data_dir: self.plan.lock.data_dir(),
-            change: &self.last_change,
-            processes: std::iter::once(supervisor)
-                .chain(self.slots.iter().map(|slot| slot.status(now)))
-                .collect(),
-        }
-    }
-
-    fn why_not_ready(&self, now: Instant) -> Option<String> {
-        if !matches!(self.phase, Phase::Starting | Phase::Serving) {
-            return Some("stopping".to_owned());
-        }
-        if let Some(slot) = self.standing().iter().find(|slot| !slot.is_well(now)) {
-            let name = match slot.role {
-                Role::Storage => slot.role.name().to_owned(),
-                Role::Worker => format!("{} {}", slot.role.name(), slot.id),
-            };
-            let what = if slot.is_ready() { "does not answer" } else { "is not up" };
-            return Some(format!("{name} {what}"));
-        }
-        status::disk_fault(self.slots[0].report()).map(|fault| format!("disk: {fault}"))
-    }
-
-    fn start_due(&mut self, now: Instant) {
-        for index in 0..self.slots.len() {
-            if !matches!(self.slots[index].place, Place::Due(at) if at <= now) {
-                continue;
-            }
-            match self.start(&self.slots[index], now) {
-                Ok(process) => self.slots[index].place = Place::Taken(Box::new(process)),
-                Err(error) => {
-                    let name = self.slots[index].to_string();
-                    self.ended(index, &name, &End::NotStarted(error.to_string()), None, now);
-                }
-            }
-        }
-    }
-
-    fn start(&self, slot: &Slot, now: Instant) -> io::Result<Process> {
-        let (names, fds): (Vec<_>, Vec<_>) = match slot.role {
-            Role::Storage => vec![("lock", self.plan.lock.as_fd()), ("storage", self.storage_socket.as_fd())]
-                .into_iter()
-                .unzip(),
-            Role::Worker => self.plan.listeners.of_worker(slot.id).map(|fd| ("listen", fd)).unzip(),
-        };
-        let start = Start {
-            role: slot.role.name().to_owned(),
-            id: slot.id,
-            seat: self.free_seat(slot),
-            supervisor_pid: std::process::id(),
-            settings: self.plan.settings.for_children.clone(),
-            fds: names.into_iter().map(str::to_owned).collect(),
-        };
-        let hang_timeout = self.plan.settings.hang_timeout;
-        Process::start(&self.plan.program, &start, &fds, hang_timeout, self.generation, now)
-    }
-
-    /// A seat that no living process has; see [`Start::seat`].
-    fn free_seat(&self, slot: &Slot) -> u16 {
-        let taken = |seat: u16| {
-            let processes =
-                self.slots.iter().filter(|other| other.role == slot.role).filter_map(Slot::process);
-            processes.into_iter().any(|process| process.seat() == seat)
-        };
-        let places = match slot.role {
-            Role::Storage => 1,
-            Role::Worker => self.plan.workers.max(1),
-        };
-        // One comes, one serves, one leaves: there is a free one among the first four.
-        (0..u16::MAX / places)
-            .map(|round| slot.id + round * places)
-            .find(|seat| !taken(*seat))
-            .unwrap_or(slot.id)
-    }
-
     /// The places that there are for as long as the host lives.
     fn standing(&self) -> &[Slot] {
         &self.slots[..=usize::from(self.plan.workers)]
-    }
-
-    fn bring_up_workers(&mut self, now: Instant) {
-        let workers = &mut self.slots[1..];
-        for slot in workers.iter_mut().filter(|slot| matches!(slot.place, Place::Empty)) {
-            slot.place = Place::Due(now);
-        }
-        if workers.iter().all(Slot::is_ready) {
-            self.phase = Phase::Serving;
-            self.announce();
-        } else {
-            self.start_due(now);
-        }
-    }
-
-    fn announce(&self) {
-        let addresses: Vec<String> =
-            self.plan.listeners.addresses().iter().map(ToString::to_string).collect();
-        let workers = self.plan.workers;
-        let plural = if workers == 1 { "" } else { "s" };
-        let data_dir = self.plan.lock.data_dir().display();
-        say(format_args!("ready on {} ({workers} worker{plural}, data in {data_dir})", addresses.join(", ")));
-        self.systemd.tell(READY);
     }
 
     /// Asks the children whether they work, and kills those that have not answered for too long.
@@ -386,29 +263,6 @@ impl Crew {
                 process.kill();
                 slot.hangs = slot.hangs.saturating_add(1);
             }
-        }
-    }
-
-    /// The watchdog hears of life only while every child that serves has answered.
-    fn tell_systemd(&mut self, now: Instant) {
-        let is_silent = |slot: &Slot| {
-            slot.process().is_some_and(|process| process.served(now).is_some() && !slot.is_well(now))
-        };
-        let is_draining = !matches!(self.phase, Phase::Starting | Phase::Serving);
-        self.systemd.beat(is_draining || !self.standing().iter().any(is_silent), now);
-        let status = self.headline(now);
-        self.systemd.tell_status(status);
-    }
-
-    /// How the host is, in a few words.
-    fn headline(&self, now: Instant) -> String {
-        let addresses = self.plan.listeners.addresses().iter().map(ToString::to_string);
-        match (self.phase, self.why_not_ready(now)) {
-            (Phase::Starting, Some(reason)) => format!("starting: {reason}"),
-            (Phase::Starting | Phase::Serving, None) => {
-                format!("serving on {}", addresses.collect::<Vec<_>>().join(", "))
-            }
-            (_, reason) => format!("not ready: {}", reason.unwrap_or_default()),
         }
     }
 

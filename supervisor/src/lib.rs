@@ -5,7 +5,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`host`] | the one loop, which waits for everything at once |
-//! | [`crew`], [`slot`] | the phases of a host's life: who is started, replaced, drained, killed when |
+//! | [`crew`], [`slot`] | the phases of a host's life: who is replaced, drained, killed when |
+//! | [`staffing`](crew::staffing) | who is started where, and with what |
+//! | [`account`](crew::account) | what the host says about itself |
 //! | [`change`](crew::change) | how all children are replaced while the host serves |
 //! | [`handover`], [`inherited`] | how another executable takes over in this process: going and coming |
 //! | [`restart`] | whether and when a dead child is started again; pure |
