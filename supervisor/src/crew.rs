@@ -183,7 +183,7 @@ impl Crew {
             | Phase::Killed => {}
         }
         self.end_overdue(now);
-        self.slots.retain(|slot| slot.is_standing() || !matches!(slot.place, Place::Empty));
+        self.slots.retain(|slot| !slot.is_over());
         self.tell_systemd(now);
         !matches!(self.phase, Phase::DrainingStorage { .. } | Phase::Killed)
             || self.slots.iter().any(is_taken)

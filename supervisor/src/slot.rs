@@ -87,6 +87,11 @@ impl Slot {
         self.post == Post::Standing
     }
 
+    /// Nobody is here, and nobody will be.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.is_standing() && matches!(self.place, Place::Empty)
+    }
+
     /// Which change of the host the process here was started by; none: nobody is here.
     pub(crate) fn generation(&self) -> Option<u32> {
         self.process().map(Process::generation)
@@ -156,7 +161,12 @@ pub(crate) struct SlotParts {
 }
 
 impl SlotParts {
-    pub(crate) fn of(slot: &Slot, now: Instant) -> SlotParts {
+    /// All there are. A place that is over is none: whoever takes it up would start somebody there.
+    pub(crate) fn of_all(slots: &[Slot], now: Instant) -> Vec<SlotParts> {
+        slots.iter().filter(|slot| !slot.is_over()).map(|slot| SlotParts::of(slot, now)).collect()
+    }
+
+    fn of(slot: &Slot, now: Instant) -> SlotParts {
         SlotParts {
             is_storage: slot.role == Role::Storage,
             id: slot.id,
@@ -199,6 +209,25 @@ impl fmt::Display for Slot {
         match self.process() {
             Some(process) => write!(f, " (pid {})", process.pid()),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_over_is_not_handed_over() {
+        let now = Instant::now();
+        let standing = Slot::new(Role::Worker, 0);
+        let leaving = Slot::beside(&standing, Post::Leaving(now + Duration::from_secs(30)), Place::Empty);
+        assert!(leaving.is_over() && !standing.is_over());
+        let parts = SlotParts::of_all(&[standing, leaving], now);
+        assert_eq!(parts.len(), 1);
+        for slot in parts {
+            let slot = slot.into_slot(Duration::from_secs(1), now).unwrap();
+            assert!(slot.is_standing() && matches!(slot.place, Place::Due(_)));
         }
     }
 }

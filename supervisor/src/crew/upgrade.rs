@@ -136,7 +136,7 @@ impl Crew {
             listeners: (0..self.plan.workers)
                 .map(|id| self.plan.listeners.of_worker(id).map(|fd| fd.as_raw_fd()).collect())
                 .collect(),
-            slots: self.slots.iter().map(|slot| SlotParts::of(slot, now)).collect(),
+            slots: SlotParts::of_all(&self.slots, now),
             generation: self.generation,
             last_change: self.last_change.clone(),
             age: now.saturating_duration_since(self.started),
