@@ -372,6 +372,8 @@ pub fn run(config: &Config, mut child: Child) -> Result<(), WriterError> {
         disk: Arc::new(RealDisk),
     };
     let running = start(config, listener)?;
+    // First, so that the host is not ready before it is known how the disk is; nobody may be there to hear it.
+    let _ = lifeline.report(&running.report());
     lifeline.ready()?;
     watch(&running, lifeline)?;
     running.drain()

@@ -27,8 +27,10 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ use minitalk_supervisor::{
     Executable, Inherited, Listeners, Lock, Next, Notify, Outcome, Plan, Program, Reloaded, Settings,
     TAKE_OVER, TRY, run, say_understood, tried,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 /// Time between two reports.
@@ -128,12 +131,14 @@ fn child() -> Result<ExitCode, Box<dyn Error>> {
         exit(i32::try_from(code)?);
     }
     let kept = (child.take_fds("lock"), child.take_fds("storage"));
+    let answering = Arc::new(Mutex::new(()));
     for listener in child.take_fds("listen") {
-        let name = name.clone();
-        thread::spawn(move || answer(&TcpListener::from(listener), &name));
+        let (name, answering) = (name.clone(), answering.clone());
+        thread::spawn(move || answer(&TcpListener::from(listener), &name, &answering));
     }
     let lifeline = child.into_lifeline();
     if manners["never_ready"] != true {
+        lifeline.report(&figures(&data_dir))?; // first, so that whoever is ready has told how the disk is
         lifeline.ready()?;
     }
     if manners["leaves"] != true && manners["sleeps"] != true {
@@ -157,23 +162,33 @@ fn child() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     drop(kept);
+    let _nobody_is_cut_off = answering.lock();
     let code = manners["exit_at_drain"].as_i64().unwrap_or(0);
     Ok(ExitCode::from(u8::try_from(code)?))
 }
 
-fn answer(listener: &TcpListener, name: &str) {
-    let _ = listener.set_nonblocking(false);
-    for mut stream in listener.incoming().flatten() {
-        let _ = writeln!(stream, "{name} {}", std::process::id());
+/// Whoever is taken from the queue is answered: both under the lock, behind which the process ends.
+fn answer(listener: &TcpListener, name: &str, answering: &Mutex<()>) {
+    let _ = listener.set_nonblocking(true);
+    loop {
+        let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        let _lock = answering.lock();
+        if let Ok((mut stream, _)) = listener.accept() {
+            let _ = writeln!(stream, "{name} {}", std::process::id());
+        }
     }
 }
 
 /// The disk is as well as `DATA_DIR/disk` says.
+fn figures(data_dir: &Path) -> Value {
+    let disk = fs::read_to_string(data_dir.join("disk")).unwrap_or_else(|_| "ok".to_owned());
+    json!({"connections": 7, "disk": disk})
+}
+
 fn report(lifeline: &Lifeline, data_dir: &Path) {
     loop {
         let _ = lifeline.prove_alive(); // the report says the same if the supervisor is gone
-        let disk = fs::read_to_string(data_dir.join("disk")).unwrap_or_else(|_| "ok".to_owned());
-        if lifeline.report(&json!({"connections": 7, "disk": disk})).is_err() {
+        if lifeline.report(&figures(data_dir)).is_err() {
             return;
         }
         thread::sleep(REPORT_INTERVAL);
