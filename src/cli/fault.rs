@@ -25,6 +25,10 @@ pub enum Fault {
     /// The server could not be started; nothing was changed.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The new executable has the process and cannot go on with the server, which ends. Unlike a [`Fault::Start`] this
+    /// says nothing about the next start: the service manager is to try.
+    #[error("cannot go on with the server of before, which ends: {0}")]
+    NotTakenOver(StartError),
     /// The secret of the tokens could not be read or made.
     #[error("cannot use {}: {error}", path.display())]
     Secret {
@@ -58,6 +62,12 @@ pub enum Fault {
     /// The server goes on as it was.
     #[error("not upgraded, everything is as it was: {0}")]
     NotUpgraded(String),
+    /// The server ended in the middle of it; something may have started it again.
+    #[error("the server in {} ended while it was upgraded; its log says why", data_dir.display())]
+    EndedInUpgrade {
+        /// Where it ran.
+        data_dir: PathBuf,
+    },
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -81,7 +91,12 @@ impl Fault {
     /// See the exit codes in [`crate::cli`]; a role has the supervisor's.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Fault::NotRunning { .. } | Fault::NoAnswer { .. } | Fault::NotUpgraded(_) | Fault::Output(_) => 1,
+            Fault::NotTakenOver(_)
+            | Fault::NotRunning { .. }
+            | Fault::NoAnswer { .. }
+            | Fault::NotUpgraded(_)
+            | Fault::EndedInUpgrade { .. }
+            | Fault::Output(_) => 1,
             Fault::Usage { .. }
             | Fault::Config(_)
             | Fault::Start(_)

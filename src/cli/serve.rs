@@ -80,7 +80,7 @@ pub(super) fn run(args: ServeArgs, environment: Environment<'_>) -> Result<u8, F
 
 /// Goes on with a host that another executable has served in this process until now.
 fn take_over(number: RawFd, mut flags: Flags, environment: Environment<'_>) -> Result<u8, Fault> {
-    let inherited = Inherited::take_up(number)?;
+    let inherited = Inherited::take_up(number).map_err(Fault::NotTakenOver)?;
     if environment("LISTEN_FDS").is_some() {
         flags.listen = inherited.addresses().to_vec();
     }
@@ -97,7 +97,7 @@ fn take_over(number: RawFd, mut flags: Flags, environment: Environment<'_>) -> R
         executable: executable(inherited.path().to_owned()),
         notify: asked_by_systemd(environment),
     };
-    Ok(exit_code(inherited.resume(next, &mut reload)?))
+    Ok(exit_code(inherited.resume(next, &mut reload).map_err(Fault::NotTakenOver)?))
 }
 
 /// What will take over from this process: the same command, from the same place.

@@ -19,23 +19,31 @@ fn was_cut_off(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
+fn is_nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
 /// Waits until the upgrade is done, or taken back, and says which.
 pub(super) fn run(args: DataArgs, environment: Environment<'_>) -> Result<u8, Fault> {
     let data_dir = args.data_dir(environment)?;
-    let fault = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Fault::NotRunning { data_dir: data_dir.clone() }
-        }
-        _ => Fault::NoAnswer { data_dir: data_dir.clone(), error },
+    let fault = |error: io::Error| match is_nobody_there(&error) {
+        true => Fault::NotRunning { data_dir: data_dir.clone() },
+        false => Fault::NoAnswer { data_dir: data_dir.clone(), error },
     };
-    let before = ask_status(&data_dir, PATIENCE).map_err(fault)?["change"]["number"].as_u64();
+    let has_ended = || Fault::EndedInUpgrade { data_dir: data_dir.clone() };
+    let status = ask_status(&data_dir, PATIENCE).map_err(fault)?;
+    let (before, supervisor) = (status["change"]["number"].as_u64(), &status["processes"][0]["pid"]);
     ask_to_upgrade(&data_dir, PATIENCE).map_err(fault)?;
     loop {
         let status = match ask_status(&data_dir, PATIENCE) {
             // Asked in the moment in which it became another: the connection ended without an answer.
-            Err(error) if was_cut_off(&error) => serde_json::Value::Null,
+            Err(error) if was_cut_off(&error) => continue,
+            Err(error) if is_nobody_there(&error) => return Err(has_ended()),
             other => other.map_err(fault)?,
         };
+        if status["processes"][0]["pid"] != *supervisor {
+            return Err(has_ended());
+        }
         let change = &status["change"];
         // A reload that went on already is waited for as well.
         if change["kind"] == "upgrade" && change["number"].as_u64() > before {

@@ -149,9 +149,12 @@ pub fn ask_status(data_dir: &Path, patience: Duration) -> io::Result<serde_json:
 }
 
 /// Asks it to go on as the executable that is at its path now; what comes of it is in the status, under
-/// `change`. Otherwise like [`ask_status`].
+/// `change`. Otherwise like [`ask_status`]; a supervisor too old to know the request: `Unsupported`.
 pub fn ask_to_upgrade(data_dir: &Path, patience: Duration) -> io::Result<()> {
-    ask(data_dir, UPGRADE, patience).map(drop)
+    match ask(data_dir, UPGRADE, patience)?["error"].as_str() {
+        Some(error) => Err(io::Error::new(io::ErrorKind::Unsupported, error)),
+        None => Ok(()),
+    }
 }
 
 fn ask(data_dir: &Path, request: &str, patience: Duration) -> io::Result<serde_json::Value> {
