@@ -2,10 +2,11 @@
 //!
 //! Nothing here knows the server's inside: it is started by its command line, watched through
 //! `minitalk status --json` and stopped by signals. Waiting is always for a condition.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod layout;
+pub mod node;
 pub mod rest;
 pub mod server;
 pub mod socket;
