@@ -46,8 +46,8 @@ fn the_document_says_what_holds() {
             assert_eq!([least - 1, least, most, most + 1].map(asked), [400, 200, 200, 400], "{path}");
         }
     }
-    assert!(calls >= 21 && lists == 4, "{calls} calls, {lists} lists");
-    for path in ["/health", "/ready", "/api/stats"] {
+    assert!(calls >= 23 && lists == 4, "{calls} calls, {lists} lists");
+    for path in ["/health", "/ready", "/api/stats", "/metrics", "/actuator/prometheus"] {
         assert!(document["paths"][path]["get"].is_object(), "{path}");
     }
     server.stop();

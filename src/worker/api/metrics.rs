@@ -15,12 +15,23 @@ use self::families::{FAMILIES, Family, Figure, Of};
 use super::Rest;
 use crate::metrics::page::{CONTENT_TYPE, Label, Page};
 
-/// `GET /metrics` and `GET /actuator/prometheus`.
+/// The figures of the whole host, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"),
+    (status = 503, description = "The reason why there are none", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(rest): State<Rest>) -> Response {
     match rest.supervisor.status(&rest.app.config).await {
         Ok(status) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&status)).into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
+}
+
+/// The same as `/metrics`, where the older back end has it.
+#[utoipa::path(get, path = "/actuator/prometheus", tag = "operation", responses(
+    (status = 200, description = "Text format 0.0.4", body = String, content_type = "text/plain"),
+    (status = 503, description = "The reason why there are none", body = String, content_type = "text/plain")))]
+pub async fn prometheus(rest: State<Rest>) -> Response {
+    metrics(rest).await
 }
 
 /// Something that has figures: its labels and where they are.

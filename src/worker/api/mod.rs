@@ -112,7 +112,7 @@ pub fn router(rest: Rest) -> Router {
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/stats", get(operator::stats))
         .route("/metrics", get(metrics::metrics))
-        .route("/actuator/prometheus", get(metrics::metrics))
+        .route("/actuator/prometheus", get(metrics::prometheus))
         .route("/health", get(operator::health))
         .route("/ready", get(operator::ready))
         .fallback(|| async { ApiError::from(Refusal::new(Code::NotFound, "Not found")) })

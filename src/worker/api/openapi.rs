@@ -6,8 +6,8 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    accounts, admin, challenges, members, messages, new_rooms, operator, participants, participation,
-    profile, ranking, rooms, search, tokens,
+    accounts, admin, challenges, members, messages, metrics, new_rooms, operator, participants,
+    participation, profile, ranking, rooms, search, tokens,
 };
 
 #[derive(OpenApi)]
@@ -46,6 +46,8 @@ use super::{
         operator::health,
         operator::ready,
         operator::stats,
+        metrics::metrics,
+        metrics::prometheus,
     ),
     modifiers(&Token, &Otherwise)
 )]
