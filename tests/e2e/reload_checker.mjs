@@ -1,6 +1,7 @@
 // Reloads and upgrades a server in a row under chatting clients, some of them over long polling, while a
 // prober opens one connection after another. Exit code 1 if anything is lost, doubled, reordered or
-// invented, if one connection is refused or broken, or if clients come back all at once.
+// invented, if one connection is refused or broken, if clients come back all at once, or if /ready says
+// anything but the truth: ready, and while an upgrade replaces the storage writer that this is not up.
 //
 //   node reload_checker.mjs [--seed N] [--receivers 80] [--senders 20] [--rooms 4] [--reloads 3]
 //                           [--upgrades 2] [--drain 4] [--pause 60] [--kills] [--keep]
@@ -38,6 +39,8 @@ const number = (name) => Number(flags[name]);
 const random = randomFrom(number("seed"));
 const ledger = new Ledger();
 const probes = { sent: 0, failed: [] };
+// What /ready said during each kind of change.
+const readiness = { reload: new Set(), upgrade: new Set() };
 const latencies = { before: [], during: [] };
 
 console.log(`reload checker: --seed ${flags.seed}`);
@@ -48,6 +51,7 @@ const server = await Server.start({
 const options = (at) => (at % 5 === 4 ? { transports: ["polling"] } : {});
 const crowd = new Crowd(server, ledger, random, { options, pauseMs: number("pause") });
 let failed = true;
+let kindOfChange;
 try {
   failed = !(await run());
 } catch (error) {
@@ -79,6 +83,7 @@ async function run() {
 // One change, and when within it the clients came back.
 async function change(kind) {
   const begun = Date.now();
+  kindOfChange = kind;
   const pid = server.child.pid;
   const number = server.status().change.number;
   process.kill(pid, kind === "reload" ? "SIGHUP" : "SIGUSR2");
@@ -103,18 +108,30 @@ async function kills() {
 }
 
 // One connection after another, each for one request.
-async function probe() {
+async function probe(_, at) {
+  const path = at ? "/health" : "/ready";
   while (crowd.probing !== false) {
     probes.sent += 1;
+    const during = kindOfChange;
     await new Promise((resolve) => {
-      const request = http.get(`${server.url}/health`, { agent: false }, (response) => {
-        if (response.statusCode !== 200) probes.failed.push(response.statusCode);
-        response.resume().on("end", resolve);
+      const request = http.get(`${server.url}${path}`, { agent: false }, (response) => {
+        let text = "";
+        if (path === "/health" && response.statusCode !== 200) probes.failed.push(response.statusCode);
+        response.setEncoding("utf8").on("data", (piece) => (text += piece)).on("end", () => {
+          if (path === "/ready" && during) readiness[during].add(JSON.parse(text).reason ?? "");
+          resolve();
+        });
       });
       request.on("error", (error) => resolve(probes.failed.push(error.code ?? error.message)));
     });
     await pause(5);
   }
+}
+
+// A change of the workers alone is noticed by nobody; whoever does not answer, on a busy machine, is named.
+function isTruth(kind, reason) {
+  return !reason || /^(storage|worker \d+) does not answer$/.test(reason) ||
+    kind === "upgrade" && reason === "storage is not up";
 }
 
 function report(spread) {
@@ -129,11 +146,12 @@ function report(spread) {
   console.log(`${verdict}, turned away ${crowd.turnedAway.length}, refused ${crowd.refused.length}`);
   console.log(`acks: p50/p99 ${quantiles(latencies.before)} ms before, ${quantiles(latencies.during)} ms during`);
   console.log(`came back, by tenth of the drain time and the rest: ${bars(all)}`);
-  for (const [what, list] of Object.entries({ probes: probes.failed, failures: crowd.failures, refused: crowd.refused, turned: crowd.turnedAway }))
+  const untrue = Object.entries(readiness).flatMap(([kind, reasons]) => [...reasons].filter((reason) => !isTruth(kind, reason)));
+  for (const [what, list] of Object.entries({ probes: probes.failed, failures: crowd.failures, refused: crowd.refused, turned: crowd.turnedAway, untrue }))
     if (list.length) console.log(`${what}:`, [...new Set(list)]);
   if (!verdict.clean) console.log("examples:", verdict.examples);
   // A kill breaks connections, and brings back a crowd at once; a change may do neither.
-  const quiet = flags.kills || (!probes.failed.length && !crowd.failures.length && isSpread(all));
+  const quiet = flags.kills || (!untrue.length && !probes.failed.length && !crowd.failures.length && isSpread(all));
   return verdict.clean && quiet && !crowd.turnedAway.length && !crowd.refused.length && log.length > 0;
 }
 

@@ -55,7 +55,7 @@ describe("TERM", () => {
       }
     });
     await until("traffic", () => acked.size > 500);
-    await server.stop({ keep: true });
+    await server.stop({ keep: true }); // with 0, so inside drain_timeout: whoever needs longer is killed, which is 1
     await Promise.all(senders);
     const stored = new Map(server.log().map((m) => [m.content, m.seq]));
     for (const [content, seq] of acked) assert.equal(stored.get(content), seq, content);

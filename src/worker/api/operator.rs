@@ -28,7 +28,7 @@ const STATUS_BYTES: u64 = 16 << 20;
 /// An answer is given again for this long; also how much later a load balancer hears of a change.
 const FRESH: Duration = Duration::from_millis(200);
 
-/// Time between two attempts to reach a supervisor that has many callers.
+/// Time between two attempts to reach a supervisor that has many callers, or becomes another executable.
 const RETRY: Duration = Duration::from_millis(5);
 
 /// The host's status, or why there is none.
@@ -113,14 +113,22 @@ pub async fn stats(State(rest): State<Rest>) -> (StatusCode, Json<Value>) {
 }
 
 async fn ask(config: &Config) -> io::Result<Value> {
-    let run_dir = config.data_dir.join(RUN_DIR);
-    let stream = loop {
-        match unix::connect_at_once(&run_dir, CONTROL_SOCKET) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
-            connected => break connected?,
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof, WouldBlock};
+    loop {
+        match ask_once(config).await {
+            Err(error)
+                if matches!(error.kind(), WouldBlock | BrokenPipe | ConnectionReset | UnexpectedEof) =>
+            {
+                tokio::time::sleep(RETRY).await;
+            }
+            answered => return answered,
         }
-    };
-    let mut stream = UnixStream::from_std(stream)?;
+    }
+}
+
+async fn ask_once(config: &Config) -> io::Result<Value> {
+    let run_dir = config.data_dir.join(RUN_DIR);
+    let mut stream = UnixStream::from_std(unix::connect_at_once(&run_dir, CONTROL_SOCKET)?)?;
     stream.write_all(b"status\n").await?;
     let mut answer = Vec::new();
     stream.take(STATUS_BYTES).read_to_end(&mut answer).await?;
