@@ -124,7 +124,7 @@ fn reindex_builds_it_offline_and_only_offline() {
     assert!(matches!(reindex(host.data_dir()), Err(ReindexError::Lock(LockError::InUse(_)))));
     drop(lock);
     let nowhere = host.path("nowhere");
-    assert!(matches!(reindex(&nowhere), Err(ReindexError::Lock(LockError::Unusable { .. }))));
+    assert!(matches!(reindex(&nowhere), Err(ReindexError::Lock(LockError::Missing(_)))));
     assert!(!nowhere.exists());
 }
 
