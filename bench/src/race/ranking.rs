@@ -13,7 +13,7 @@ use super::faults::Kind;
 use crate::http::Client;
 
 /// Longest wait for the ranking to be right.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// From one reading to the next.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -59,7 +59,8 @@ impl Display for RaceReport {
         writeln!(f, "{}", self.correctness)?;
         let (plan, latencies) = (&self.plan, &self.latencies);
         let challenges: Vec<String> = plan.challenges.iter().map(u64::to_string).collect();
-        let (users, rate, stay) = (plan.users, plan.connect_rate_per_s, plan.duration_s);
+        let rate = (plan.connect_rate_per_s * 100.0).round() / 100.0; // a third of 100 has no end
+        let (users, stay) = (plan.users, plan.duration_s);
         let challenges = challenges.join(", ");
         writeln!(f, "challenge {challenges} on {}: {users} members, {rate}/s, {stay} s", self.target)?;
         if let Some(after_s) = self.ended_early_s {
