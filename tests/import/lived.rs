@@ -50,6 +50,27 @@ fn what_comes_out_of_compacted_logs_goes_in_again() {
 }
 
 #[test]
+fn what_changed_since_an_import_comes_out_as_it_is_by_now() {
+    let place = Place::empty();
+    let bcrypt = crate::common::layout::bcrypt();
+    let user = json!({"username": "a", "password": bcrypt, "createdAt": "2024-01-01T00:00:00.000Z", "nickname": null, "profileImage": ""});
+    place.write("source/users.json", json!([user]).to_string());
+    place.import_well(&place.path("source"));
+    let mut server = Server::on(&Options::default(), &place.data());
+    let account = json!({"username": "a", "password": crate::common::layout::PASSWORD});
+    let login = server.post("/api/auth/login", None, &account);
+    let token = login.body["token"].as_str();
+    let answer = server.call_bytes("PATCH", "/api/users/me", token, r#"{"nickname":"별"}"#.as_bytes());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    server.stop();
+    let out = place.export("out");
+    let text = std::fs::read_to_string(out.join("users.json")).unwrap();
+    assert_eq!(text.matches("\"nickname\"").count(), 1, "{text}");
+    let exported = array(&out.join("users.json"));
+    assert_eq!((&exported[0]["nickname"], &exported[0]["profileImage"]), (&json!("별"), &json!("")));
+}
+
+#[test]
 fn nothing_comes_out_of_what_was_deleted() {
     let place = Place::empty();
     let options = Options { top: "admins = [\"user0\"]", ..Options::default() };

@@ -110,9 +110,10 @@ impl Object {
         }
     }
 
-    /// Adds a field if it has a value.
-    pub fn optional<T: Serialize>(&mut self, key: &str, value: Option<T>) {
+    /// Adds a field if it has a value, whatever the original says; else that is among the rest.
+    pub fn optional<T: Serialize>(&mut self, key: &str, original: &mut Fields<'_>, value: Option<T>) {
         if let Some(value) = value {
+            original.take(key);
             self.key(key);
             self.value(&value);
         }

@@ -174,8 +174,8 @@ impl Export<'_> {
         object.field("username", &mut original, &profile.username);
         object.field("password", &mut original, &password);
         object.field("createdAt", &mut original, stamp.text(at));
-        object.optional("nickname", profile.nickname.as_deref());
-        object.optional("profileImage", profile.profile_image.as_deref());
+        object.optional("nickname", &mut original, profile.nickname.as_deref());
+        object.optional("profileImage", &mut original, profile.profile_image.as_deref());
         object.rest(&original);
     }
 
@@ -216,7 +216,7 @@ impl Export<'_> {
         object.names("participants", &mut original, &members);
         object.field("createdBy", &mut original, &creator);
         object.field("createdAt", &mut original, stamp.text(record.at));
-        object.optional("open", open.then_some(true));
+        object.optional("open", &mut original, open.then_some(true));
         object.rest(&original);
         Ok(true)
     }
@@ -289,7 +289,7 @@ impl Export<'_> {
         object.field("content", &mut original, &message.content);
         object.field("timestamp", &mut original, at);
         object.field("createdAt", &mut original, at);
-        object.optional("clientId", message.client_id.as_deref());
+        object.optional("clientId", &mut original, message.client_id.as_deref());
         object.rest(&original);
     }
 }
