@@ -13,7 +13,10 @@ use minitalk::link::frame::{
     AtHome, Change, FromWriter, Login, Message, NewPassword, NewRoom, NewUser, Others, Outcome, Position,
     Purpose, Ticket, ToWriter, Visitors,
 };
+use minitalk::link::version::VERSION;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 fn changes() -> impl Strategy<Value = Change> {
     let names = || prop::collection::vec(".{0,12}", 0..4);
@@ -233,9 +236,8 @@ fn visitors() -> impl Strategy<Value = Visitors> {
     (addresses, users).prop_map(|(addresses, users)| Visitors { addresses, users })
 }
 
-proptest! {
-    #[test]
-    fn what_workers_say(
+prop_compose! {
+    fn asked()(
         numbers: [u64; 4],
         texts: [String; 3],
         client_id: Option<String>,
@@ -247,16 +249,56 @@ proptest! {
         pairs: Vec<(u64, u64)>,
         ask in asks(),
         amounts in (amounts(), amounts()),
-    ) {
-        let [count, user, instance, ttl_ms] = numbers;
-        let (distance, pace) = amounts;
-        let (id, payload) = ticket;
-        let [sender, room_id, content] = &texts;
-        let known = known.map(|(seq, rev)| Position { seq, rev });
-        let said = [
+    ) -> OfWorker {
+        OfWorker { numbers, texts, client_id, known, ticket, change, visitors, login, pairs, ask, amounts }
+    }
+}
+
+prop_compose! {
+    fn told()(
+        numbers: [u64; 4],
+        texts: [String; 2],
+        timestamp_ms: i64,
+        events in prop::collection::vec(events(), 0..4),
+        outcome in outcomes(),
+        elsewhere: (IpAddr, u32, u16),
+        login: (u16, IpAddr, bool),
+        pairs: Vec<(u64, u64)>,
+        news in news(),
+    ) -> OfWriter {
+        OfWriter { numbers, texts, timestamp_ms, events, outcome, elsewhere, login, pairs, news }
+    }
+}
+
+/// What every frame of a worker is made of.
+#[derive(Debug)]
+struct OfWorker {
+    numbers: [u64; 4],
+    texts: [String; 3],
+    client_id: Option<String>,
+    known: Option<(u64, u64)>,
+    ticket: (u128, Vec<u8>),
+    change: Change,
+    visitors: Visitors,
+    login: (u16, IpAddr, bool),
+    pairs: Vec<(u64, u64)>,
+    ask: Ask,
+    amounts: (Amount, Amount),
+}
+
+impl OfWorker {
+    fn frames(&self) -> Vec<ToWriter<'_>> {
+        let [count, user, instance, ttl_ms] = self.numbers;
+        let (distance, pace) = self.amounts;
+        let (id, payload) = self.ticket.clone();
+        let [sender, room_id, content] = &self.texts;
+        let known = self.known.map(|(seq, rev)| Position { seq, rev });
+        let client_id = self.client_id.as_deref();
+        let login = self.login;
+        vec![
             ToWriter::Hello { version: 1, worker: 3, instance, known },
-            ToWriter::Post { count, sent_us: ttl_ms, user, sender, room_id, content, client_id: client_id.as_deref() },
-            ToWriter::Change { count, change },
+            ToWriter::Post { count, sent_us: ttl_ms, user, sender, room_id, content, client_id },
+            ToWriter::Change { count, change: self.change.clone() },
             ToWriter::Sync { count },
             ToWriter::Typing { room_id, user, username: sender },
             ToWriter::IssueTicket {
@@ -264,13 +306,108 @@ proptest! {
                 ticket: Ticket { id, purpose: Purpose::Challenge, user, payload, ttl_ms },
             },
             ToWriter::RedeemTicket { count, purpose: Purpose::Chat, id },
-            ToWriter::Visitors(visitors),
-            ToWriter::Login(Login { worker: login.0, name: sender, address: login.1, with_token: login.2, right: !login.2 }),
-            ToWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
+            ToWriter::Visitors(self.visitors.clone()),
+            ToWriter::Login(Login {
+                worker: login.0,
+                name: sender,
+                address: login.1,
+                with_token: login.2,
+                right: !login.2,
+            }),
+            ToWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs: self.pairs.clone() }),
             ToWriter::DeleteMessages { count, by: user },
-            ToWriter::Arena { count, ask },
-            ToWriter::Record(Record { challenge: count, user, entry: instance, distance, pace, timestamp_ms: -1 }),
-        ];
+            ToWriter::Arena { count, ask: self.ask.clone() },
+            ToWriter::Record(Record {
+                challenge: count,
+                user,
+                entry: instance,
+                distance,
+                pace,
+                timestamp_ms: -1,
+            }),
+        ]
+    }
+}
+
+/// What every frame of the writer is made of.
+#[derive(Debug)]
+struct OfWriter {
+    numbers: [u64; 4],
+    texts: [String; 2],
+    timestamp_ms: i64,
+    events: Vec<RoomEvent>,
+    outcome: Outcome,
+    elsewhere: (IpAddr, u32, u16),
+    login: (u16, IpAddr, bool),
+    pairs: Vec<(u64, u64)>,
+    news: News,
+}
+
+impl OfWriter {
+    fn frames(&self) -> Vec<FromWriter<'_>> {
+        let (address, connections, workers) = self.elsewhere;
+        let others = Others { connections, workers };
+        let [seq, rev, instance, count] = self.numbers;
+        let [room_id, fields] = &self.texts;
+        let (origin, timestamp_ms) = (OpId { instance, count }, self.timestamp_ms);
+        let message = Message { seq, origin, timestamp_ms, sent_us: count, room_id, fields };
+        let login = self.login;
+        vec![
+            FromWriter::Welcome { position: Position { seq, rev } },
+            FromWriter::OtherVersion { version: login.0 },
+            FromWriter::Messages { messages: vec![message; 3] },
+            FromWriter::Rooms { rev, events: self.events.clone() },
+            FromWriter::Typing { room_id, user: count, username: fields },
+            FromWriter::Done { count, outcome: self.outcome.clone() },
+            FromWriter::Refused { count, refusal: Refusal::overloaded() },
+            FromWriter::Revoked,
+            FromWriter::Elsewhere { addresses: vec![(address, others)], users: vec![(count, others); 2] },
+            FromWriter::Login(Login {
+                worker: login.0,
+                name: room_id,
+                address: login.1,
+                with_token: login.2,
+                right: !login.2,
+            }),
+            FromWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs: self.pairs.clone() }),
+            FromWriter::UsersDeleted { last_user: count },
+            FromWriter::Afresh { position: Position { seq, rev } },
+            FromWriter::Arena(self.news.clone()),
+        ]
+    }
+}
+
+/// The version of the link, and a hash of many of its frames.
+const FRAMES_OF_VERSION: (u16, u64) = (7, 0);
+
+/// Two versions meet for a moment at an upgrade, and the number is all by which they find that out. Fails this, frames
+/// look otherwise than before: the version has to grow. (It may also be a proptest that makes others of the same kind.)
+#[test]
+fn frames_that_look_otherwise_have_another_version() {
+    let mut runner = TestRunner::deterministic();
+    let mut bytes = Vec::new();
+    for _ in 0..300 {
+        for frame in asked().new_tree(&mut runner).unwrap().current().frames() {
+            encode(&frame, &mut bytes).unwrap();
+        }
+        for frame in told().new_tree(&mut runner).unwrap().current().frames() {
+            encode(&frame, &mut bytes).unwrap();
+        }
+    }
+    for code in 0..=u8::MAX {
+        bytes.extend(decode::<Code>(&[code]).map_or("", Code::as_str).as_bytes());
+    }
+    // FNV-1a: no cryptography, and the same for ever.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    assert_eq!((VERSION, hash), FRAMES_OF_VERSION);
+}
+
+proptest! {
+    #[test]
+    fn what_workers_say(asked in asked()) {
+        let said = asked.frames();
         let mut bytes = Vec::new();
         for frame in &said {
             encode(frame, &mut bytes)?;
@@ -285,39 +422,8 @@ proptest! {
     }
 
     #[test]
-    fn what_the_writer_says(
-        numbers: [u64; 4],
-        texts: [String; 2],
-        timestamp_ms: i64,
-        events in prop::collection::vec(events(), 0..4),
-        outcome in outcomes(),
-        elsewhere: (IpAddr, u32, u16),
-        login: (u16, IpAddr, bool),
-        pairs: Vec<(u64, u64)>,
-        news in news(),
-    ) {
-        let (address, connections, workers) = elsewhere;
-        let others = Others { connections, workers };
-        let [seq, rev, instance, count] = numbers;
-        let [room_id, fields] = &texts;
-        let origin = OpId { instance, count };
-        let message = Message { seq, origin, timestamp_ms, sent_us: count, room_id, fields };
-        let said = [
-            FromWriter::Welcome { position: Position { seq, rev } },
-            FromWriter::Messages { messages: vec![message; 3] },
-            FromWriter::Rooms { rev, events },
-            FromWriter::Typing { room_id, user: count, username: fields },
-            FromWriter::Done { count, outcome },
-            FromWriter::Refused { count, refusal: Refusal::overloaded() },
-            FromWriter::Revoked,
-            FromWriter::Elsewhere { addresses: vec![(address, others)], users: vec![(count, others); 2] },
-            FromWriter::Login(Login { worker: login.0, name: room_id, address: login.1, with_token: login.2, right: !login.2 }),
-            FromWriter::AtHome(AtHome { worker: login.0, ask: login.2, pairs }),
-            FromWriter::UsersDeleted { last_user: count },
-            FromWriter::Afresh { position: Position { seq, rev } },
-            FromWriter::Arena(news),
-        ];
-        for frame in &said {
+    fn what_the_writer_says(told in told()) {
+        for frame in &told.frames() {
             let mut bytes = Vec::new();
             encode(frame, &mut bytes)?;
             let (body, _) = split(&bytes)?.expect("a whole frame");

@@ -12,7 +12,8 @@ use common::rest::User;
 use common::socket::Socket;
 use common::{Options, Server, until};
 use minitalk::link::codec;
-use minitalk::link::frame::{Change, ToWriter, VERSION};
+use minitalk::link::frame::{Change, ToWriter};
+use minitalk::link::version::VERSION;
 use minitalk_supervisor::{RUN_DIR, STORAGE_SOCKET, unix};
 use serde_json::json;
 

@@ -12,15 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::arena::{Ask, Asked, News, Record};
 use crate::chat::{OpId, Refusal, RoomEvent, UserId};
 
-/// Spoken by both ends; a [`ToWriter::Hello`] with another number is refused.
-pub const VERSION: u16 = 7;
-
 /// What a worker says. The first frame of a connection is `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWriter<'a> {
-    /// Introduces the worker and says what it already knows.
+    /// Introduces the worker and says what it already knows. [Begins](super::version) alike in all versions.
     Hello {
-        /// [`VERSION`] of the worker.
+        /// [`VERSION`](super::version::VERSION) of the worker.
         version: u16,
         /// The worker's number, from 0.
         worker: u16,
@@ -323,6 +320,11 @@ pub enum FromWriter<'a> {
     Welcome {
         /// Where the published orders stand; a new worker follows from here.
         position: Position,
+    },
+    /// Answers a `Hello` of another version, and is the last frame. [Alike](super::version) in all versions.
+    OtherVersion {
+        /// [`VERSION`](super::version::VERSION) of the writer.
+        version: u16,
     },
     /// Durable messages, in `seq` order, without gaps, each exactly once per connection.
     Messages {

@@ -1,6 +1,6 @@
 //! How any process talks to the storage writer: length-prefixed frames over one Unix stream socket.
 //!
-//! [`frame`] holds what is said ([`arena`] of it what is about live challenges), [`codec`] the bytes, [`census`] what both ends make of one kind of it,
+//! [`version`] tells which frames both ends know. [`frame`] holds what is said ([`arena`] of it what is about live challenges), [`codec`] the bytes, [`census`] what both ends make of one kind of it,
 //! [`clock`] the time that both sides read alike. The worker's side of the conversation
 //! (reconnecting, sending unanswered operations again) is in `worker/uplink`.
 
@@ -9,3 +9,4 @@ pub mod census;
 pub mod clock;
 pub mod codec;
 pub mod frame;
+pub mod version;

@@ -68,6 +68,7 @@ fn act(core: &mut Core, frame: FromWriter<'_>) {
             // While the link was down there may have been a sign.
             core.revocations.sign(Instant::now());
         }
+        FromWriter::OtherVersion { version } => core.uplink.refuse(version, Instant::now()),
         FromWriter::Elsewhere { addresses, users } => core.addresses.hear(addresses, users),
         FromWriter::AtHome(news) => core.brake.hear_at_home(&news),
         FromWriter::Login(login) => core.brake.hear(&login),
@@ -161,6 +162,17 @@ fn refused(core: &mut Core, asker: Asker, refusal: Refusal) {
         Asker::Enter(key) => socket::redeemed(core, key, Err(refusal)),
         Asker::Leave(key, reason) => socket::left(core, key, reason),
         Asker::Call(reply) => drop(reply.send(Err(refusal))),
+    }
+}
+
+/// Nothing that waits will be answered. What was asked may have been done all the same, so only calls are told,
+/// that they don't know; a message without an ack is repeated under its `clientId`.
+pub fn abandon(core: &mut Core) {
+    for asker in core.uplink.give_up() {
+        if let Asker::Call(reply) = asker {
+            let why = "The server is being replaced; it is not known whether this was done";
+            drop(reply.send(Err(Refusal::new(Code::Unavailable, why))));
+        }
     }
 }
 

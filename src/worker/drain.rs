@@ -1,9 +1,11 @@
 //! The end of a worker's life: nobody new, everybody told to come back, everything answered. If a successor
-//! has taken over, there is no hurry: clients are sent to it one by one.
+//! has taken over, there is no hurry: clients are sent to it one by one. Unless the storage writer does not
+//! understand this worker any more ([`version`](crate::link::version)): then all are, at once.
 
 use std::time::{Duration, Instant};
 
-use super::core::{App, Standing};
+use super::answers;
+use super::core::{App, Core, Standing};
 use super::http::{LAST_WORDS, Open};
 use crate::engine::Host;
 use crate::wire::frame::close_code;
@@ -21,14 +23,16 @@ const SPREAD: f64 = 0.5;
 const SPREAD_TO_SUCCESSOR: f64 = 0.8;
 
 /// A successor is at work: sends the clients to it one by one, evenly over most of the time `until` the end.
-/// Returns when nobody is left, or when those are to be ended who have said nothing all the time.
+/// Returns when nobody is left, when those are to be ended who have said nothing all the time, or when there is
+/// a hurry.
 pub async fn leave(app: &App, http: &Open, until: Instant) {
     app.relay.leave();
     let end = Instant::now() + until.duration_since(Instant::now()).mul_f64(SPREAD_TO_SUCCESSOR);
     let mut due = 0.0;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || is_empty(app) && http.count() == 0 {
+        let is_foreign = app.core.lock().uplink.is_foreign();
+        if left.is_zero() || is_foreign || is_empty(app) && http.count() == 0 {
             return;
         }
         // As many in this step as there will be steps for the others: a constant rate, also if clients
@@ -69,7 +73,12 @@ pub async fn drain(app: &App, http: &Open, until: Instant) {
         spread.max(AT_LEAST)
     };
     while Instant::now() < until {
-        close(app, per_step, "server shutting down");
+        let is_foreign = app.core.lock().uplink.is_foreign();
+        if is_foreign {
+            let_all_go(&mut app.core.lock());
+        } else {
+            close(app, per_step, "server shutting down");
+        }
         if is_empty(app) && http.count() == 0 {
             return;
         }
@@ -91,8 +100,27 @@ fn is_empty(app: &App) -> bool {
     core.engine.table.is_empty() && core.uplink.unanswered() == 0
 }
 
-/// Closes some of those who wait for no answer, then ends some streams. Participants of challenges are told
-/// that the service restarts, as their clients expect; the stock clients of the chat come back after 1001.
+/// No answer will come: everybody goes, also those who wait for one.
+fn let_all_go(core: &mut Core) {
+    answers::abandon(core);
+    for key in core.engine.table.keys() {
+        if let Some(code) = core.engine.table.get(key).map(|conn| parting(&conn.state.standing)) {
+            core.counters.drained += u64::from(core.close(key, code, "connect again"));
+        }
+    }
+    core.arena.watchers.let_go(usize::MAX);
+}
+
+/// Participants of challenges are told that the service restarts, as their clients expect; the stock clients of the
+/// chat come back after 1001.
+fn parting(standing: &Standing) -> u16 {
+    match standing {
+        Standing::Racing(_) => close_code::SERVICE_RESTART,
+        _ => close_code::GOING_AWAY,
+    }
+}
+
+/// Closes some of those who wait for no answer, then ends some streams.
 fn close(app: &App, most: usize, why: &str) {
     let mut core = app.core.lock();
     let mut closed = 0;
@@ -100,10 +128,7 @@ fn close(app: &App, most: usize, why: &str) {
         let Some(conn) = core.engine.table.get(key).filter(|conn| conn.state.unanswered == 0) else {
             continue;
         };
-        let code = match conn.state.standing {
-            Standing::Racing(_) => close_code::SERVICE_RESTART,
-            _ => close_code::GOING_AWAY,
-        };
+        let code = parting(&conn.state.standing);
         if closed < most && core.close(key, code, why) {
             closed += 1;
             core.counters.drained += 1;

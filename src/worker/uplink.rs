@@ -20,10 +20,14 @@ use crate::chat::{OpId, Refusal};
 use crate::config;
 use crate::engine::table::Key;
 use crate::link::codec::{self, LinkError};
-use crate::link::frame::{Outcome, Position, ToWriter, VERSION};
+use crate::link::frame::{Outcome, Position, ToWriter};
+use crate::link::version::VERSION;
 
 /// Time between two attempts to reach the storage writer.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// The same after one that speaks another version: only an upgrade that is taken back can change that.
+const RETRY_OTHER_VERSION: Duration = Duration::from_millis(200);
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -73,6 +77,8 @@ pub struct Uplink {
     /// Whether there was a first welcome; before it nothing can be known.
     pub welcomed: bool,
     state: State,
+    /// The writer that was last reached speaks another version of the link.
+    is_foreign: bool,
     stream: Option<UnixStream>,
     retry_at: Instant,
     count: u64,
@@ -93,6 +99,7 @@ impl Uplink {
             position: Position::default(),
             welcomed: false,
             state: State::Down,
+            is_foreign: false,
             stream: None,
             retry_at: now,
             count: 0,
@@ -107,6 +114,11 @@ impl Uplink {
     /// Whether what is told now arrives, if the writer lives.
     pub fn is_up(&self) -> bool {
         self.state == State::Up
+    }
+
+    /// Whether the writer speaks another version of the link: nothing is answered any more.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// Operations without an answer.
@@ -206,12 +218,35 @@ impl Uplink {
             self.position = position;
             self.welcomed = true;
         }
-        self.state = State::Up;
+        (self.state, self.is_foreign) = (State::Up, false);
         let mut counts: Vec<u64> = self.pending.keys().copied().collect();
         counts.sort_unstable();
         for count in counts {
             self.out.extend_from_slice(&self.pending[&count].frame);
         }
+    }
+
+    /// The writer speaks another version, and is about to end the connection. It is tried again, for it may give
+    /// way to one of this version.
+    pub fn refuse(&mut self, version: u16, now: Instant) {
+        if !self.is_foreign {
+            tracing::error!(
+                theirs = version,
+                ours = VERSION,
+                unanswered = self.pending.len(),
+                "the storage writer speaks another version of the link: nothing is acknowledged until a successor \
+                 takes over"
+            );
+        }
+        self.is_foreign = true;
+        self.drop_link(io::ErrorKind::Unsupported.into());
+        self.retry_at = now + RETRY_OTHER_VERSION;
+    }
+
+    /// Forgets everybody who waits for an answer.
+    pub fn give_up(&mut self) -> Vec<Asker> {
+        self.pending_bytes = 0;
+        self.pending.drain().map(|(_, pending)| pending.asker).collect()
     }
 
     /// Reads what has arrived behind what was left unread. `Ok(false)`: nothing more for now.

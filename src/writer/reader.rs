@@ -3,7 +3,7 @@
 //! Large reads, one hand-over for all that a read brought, `Post`s undecoded. All queues are bounded;
 //! when one is full the thread waits, the socket fills, and in the end the worker feels it.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use super::status::Status;
 use super::tickets::Tickets;
 use crate::chat::{OpId, Refusal};
 use crate::link::codec::{self, HEADER_BYTES, LinkError};
-use crate::link::frame::{FromWriter, Outcome, ToWriter, VERSION};
+use crate::link::frame::{FromWriter, Outcome, ToWriter};
+use crate::link::version::{self, VERSION};
 
 /// Bytes asked of a socket at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -78,6 +79,16 @@ impl Reader {
                 tracing::error!(peer = self.peer, %error, "a worker sent an unreadable frame");
             }
             Err(Trouble::Order(what)) => tracing::error!(peer = self.peer, what, "a worker broke the order"),
+            Err(Trouble::Version(theirs)) => {
+                // Said to it as well, which then lets its clients go; a fresh socket takes that.
+                let _ = self.refuse();
+                tracing::warn!(
+                    peer = self.peer,
+                    theirs,
+                    ours = VERSION,
+                    "a worker speaks another version of the link"
+                );
+            }
         }
         let _ = self.stream.shutdown(Shutdown::Read);
     }
@@ -119,6 +130,7 @@ impl Reader {
             if for_commit {
                 count += 1;
             } else {
+                self.check_version(body)?;
                 self.act(codec::decode(body)?)?;
                 from = used;
             }
@@ -145,7 +157,7 @@ impl Reader {
         match frame {
             ToWriter::Hello { version, worker, instance, known } => {
                 if version != VERSION || self.instance != 0 || instance == 0 {
-                    return Err(Trouble::Order("its greeting is of another version, or not the first"));
+                    return Err(Trouble::Order("its greeting is not the first, or names no instance"));
                 }
                 tracing::info!(peer = self.peer, worker, "a worker connected");
                 self.instance = instance;
@@ -203,6 +215,20 @@ impl Reader {
         Ok(())
     }
 
+    /// Nothing can be made of the frames of another version, its greeting included.
+    fn check_version(&self, body: &[u8]) -> Result<(), Trouble> {
+        match version::of_greeting(body) {
+            Some(theirs) if theirs != VERSION => Err(Trouble::Version(theirs)),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&self) -> Result<(), Trouble> {
+        let mut frame = Vec::new();
+        codec::encode(&FromWriter::OtherVersion { version: VERSION }, &mut frame)?;
+        Ok((&*self.stream).write_all(&frame)?)
+    }
+
     fn tell_arena(&self, told: Told) -> Result<(), Trouble> {
         self.outlets.arena.send(told).map_err(|_| Trouble::Order("the writer is ending"))
     }
@@ -231,6 +257,8 @@ enum Trouble {
     Io(io::Error),
     Link(LinkError),
     Order(&'static str),
+    /// It speaks that version of the link.
+    Version(u16),
 }
 
 impl From<io::Error> for Trouble {

@@ -15,9 +15,8 @@ use minitalk::journal::disk::{Disk, RealDisk};
 use minitalk::link::arena::{Ask, Asked, NewChallenge, News};
 use minitalk::link::clock;
 use minitalk::link::codec;
-use minitalk::link::frame::{
-    Change, FromWriter, NewRoom, NewUser, Others, Outcome, Position, ToWriter, VERSION,
-};
+use minitalk::link::frame::{Change, FromWriter, NewRoom, NewUser, Others, Outcome, Position, ToWriter};
+use minitalk::link::version::VERSION;
 use minitalk::writer::{self, Connections, Running, WriterConfig, WriterError};
 use minitalk_supervisor::unix;
 
@@ -137,11 +136,16 @@ impl Host {
 
     /// A worker that has followed up to a position.
     pub fn worker_at(&self, instance: u64, known: Option<Position>) -> Worker {
-        let stream = unix::connect(self.dir.path(), "storage.sock").unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut worker = Worker { stream, count: 0, buffer: Vec::new(), hears_challenges: false };
+        let mut worker = self.stranger();
         worker.send(&ToWriter::Hello { version: VERSION, worker: 0, instance, known });
         worker
+    }
+
+    /// Somebody who has not greeted.
+    pub fn stranger(&self) -> Worker {
+        let stream = unix::connect(self.dir.path(), "storage.sock").unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Worker { stream, count: 0, buffer: Vec::new(), hears_challenges: false }
     }
 
     /// Every message in the log.
@@ -183,6 +187,7 @@ impl Host {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     Welcome(Position),
+    OtherVersion(u16),
     Message { seq: u64, origin: OpId, room_id: String, fields: String },
     Rooms(u64, Vec<RoomEvent>),
     Typing(String),
@@ -207,6 +212,13 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// The bodies of frames of whatever version.
+    pub fn send_bodies(&mut self, bodies: &[&[u8]]) {
+        let length = |body: &[u8]| u32::try_from(body.len()).unwrap().to_le_bytes();
+        let frame = |body: &&[u8]| [&length(body)[..], body].concat();
+        self.stream.write_all(&bodies.iter().map(frame).collect::<Vec<_>>().concat()).unwrap();
+    }
+
     pub fn send(&mut self, frame: &ToWriter<'_>) {
         self.send_all(std::slice::from_ref(frame));
     }
@@ -420,6 +432,7 @@ pub fn rooms(creator: UserId, rooms: &[(&str, bool, &[&str])]) -> Change {
 fn keep(frame: FromWriter<'_>) -> Vec<Heard> {
     match frame {
         FromWriter::Welcome { position } => vec![Heard::Welcome(position)],
+        FromWriter::OtherVersion { version } => vec![Heard::OtherVersion(version)],
         FromWriter::Messages { messages } => messages
             .iter()
             .map(|message| Heard::Message {

@@ -3,6 +3,7 @@
 use minitalk::chat::{OpId, RoomEvent};
 use minitalk::config::PUBLISH_QUEUE_BYTES;
 use minitalk::link::frame::{Change, Outcome, Position};
+use minitalk::link::version::VERSION;
 
 use crate::host::{Heard, Host, Worker, post};
 
@@ -174,4 +175,24 @@ fn who_missed_what_cannot_be_read_begins_anew_and_is_served() {
     // What is new comes to it as to all others.
     let posted = worker.posted(1, "a", "new").unwrap();
     back.hear_until(|heard| matches!(heard, Heard::Message { seq, .. } if *seq == posted));
+}
+
+/// What comes behind its greeting looks like frames of this version and means something else, or nothing.
+#[test]
+fn a_worker_of_another_version_is_told_so_and_nothing_it_says_is_believed() {
+    let host = Host::new();
+    let mut mate = host.worker(1);
+    mate.hear();
+    mate.create_users(&["alice"]);
+    mate.create_room(1, "room", &[]).unwrap();
+    for (version, rest) in [(6, &[0, 7, 0][..]), (8, &[]), (8, &[0xff; 40]), (127, &[1; 9])] {
+        let greeting = [&[0, version][..], rest].concat();
+        let post = [1, 1, 1, 1, 5, b'a', b'l', b'i', b'c', b'e', 4, b'r', b'o', b'o', b'm', 1, b'x', 0];
+        let mut other = host.stranger();
+        other.send_bodies(&[&greeting, &post]);
+        assert_eq!(other.hear(), [Heard::OtherVersion(VERSION)]);
+        assert_eq!(other.try_hear(), None);
+    }
+    assert_eq!(mate.posted(1, "room", "hello").unwrap(), 1);
+    assert_eq!(host.messages().len(), 1);
 }

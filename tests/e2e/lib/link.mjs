@@ -1,13 +1,22 @@
 // The way between the storage writer and workers that start from now on: what the writer says can be held
-// back, so that a worker is behind for as long as a test wants.
+// back, so that a worker is behind for as long as a test wants. Or the writer is one of another version.
 
 import { renameSync, rmSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 
+// Behind the length, the kind of frame and the version: which worker, of which life. Both are varints.
+function nameIn(greeting) {
+  let at = 6;
+  for (let numbers = 0; numbers < 2; at++) if (greeting[at] < 0x80) numbers += 1;
+  return greeting.subarray(6, at).toString("hex");
+}
+
 export class Link {
   static async start(server) {
-    const link = Object.assign(new Link(), { held: null, holds: () => false, workers: new Set() });
+    const link = Object.assign(new Link(), {
+      held: null, holds: () => false, workers: new Set(), speaksOtherVersion: false, refused: new Set(),
+    });
     const place = path.join(server.dataDir, "run/storage.sock");
     link.real = path.join(server.dataDir, "run/real.sock");
     renameSync(place, link.real);
@@ -16,12 +25,25 @@ export class Link {
     return link;
   }
 
+  // The greeting decides: whoever was refused once stays so.
   accept(worker) {
-    const writer = net.connect(this.real);
     this.workers.add(worker);
+    worker.on("error", () => {}).on("close", () => this.workers.delete(worker));
+    worker.once("data", (greeting) => {
+      const name = nameIn(greeting);
+      if (this.speaksOtherVersion) this.refused.add(name);
+      if (this.refused.has(name)) return worker.end(Buffer.from([2, 0, 0, 0, 1, 99]));
+      worker.pause();
+      worker.unshift(greeting);
+      this.carry(worker);
+    });
+  }
+
+  carry(worker) {
+    const writer = net.connect(this.real);
     for (const [socket, other] of [[worker, writer], [writer, worker]])
       socket.on("error", () => {}).on("close", () => other.destroy());
-    worker.on("close", () => this.workers.delete(worker)).pipe(writer);
+    worker.pipe(writer);
     let unread = Buffer.alloc(0);
     writer.on("data", (bytes) => {
       unread = Buffer.concat([unread, bytes]);

@@ -23,18 +23,18 @@ const running = new Set();
 process.on("exit", () => running.forEach((server) => server.destroy()));
 
 export class Server {
-  constructor({ workers, dir, dataDir, configFile, extraArgs, env }) {
-    Object.assign(this, { workers, dir, dataDir, configFile, extraArgs, env, stderr: "", child: null, port: null });
+  constructor({ program, workers, dir, dataDir, configFile, extraArgs, env }) {
+    Object.assign(this, { program, workers, dir, dataDir, configFile, extraArgs, env, stderr: "", child: null, port: null });
   }
 
   // `top` goes before the first table of the configuration file, `tables` after; `auth` into `[auth]`;
-  // `env` into its environment.
-  static async start({ workers = 2, top = "", auth = "", tables = "", port = 0, extraArgs = [], env = {} } = {}) {
+  // `env` into its environment. `program` is a copy that may be replaced.
+  static async start({ program = binary, workers = 2, top = "", auth = "", tables = "", port = 0, extraArgs = [], env = {} } = {}) {
     const dir = mkdtempSync(path.join(os.tmpdir(), "minitalk-e2e-"));
     const configFile = path.join(dir, "minitalk.toml");
     const secret = `[auth]\njwt_secret = "${SECRET}"\n`;
     writeFileSync(configFile, `${top}\n${secret}${auth}\n${CHEAP_PASSWORDS}${tables}\n`);
-    const server = new Server({ workers, dir, dataDir: path.join(dir, "data"), configFile, extraArgs, env });
+    const server = new Server({ program, workers, dir, dataDir: path.join(dir, "data"), configFile, extraArgs, env });
     await server.serve(port);
     return server;
   }
@@ -44,7 +44,7 @@ export class Server {
     if (!existsSync(binary)) throw new Error(`${binary} is not there: cargo build --release first`);
     const args = ["serve", "--config", this.configFile, "--data-dir", this.dataDir,
       "--listen", `127.0.0.1:${port}`, "--workers", String(this.workers), ...this.extraArgs];
-    const child = spawn(binary, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...cleanEnvironment(), ...this.env } });
+    const child = spawn(this.program, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...cleanEnvironment(), ...this.env } });
     this.child = child;
     running.add(this);
     let fresh = "";
