@@ -378,7 +378,7 @@ impl OfWriter {
 }
 
 /// The version of the link, and a hash of many of its frames.
-const FRAMES_OF_VERSION: (u16, u64) = (7, 0);
+const FRAMES_OF_VERSION: (u16, u64) = (7, 1_710_637_404_982_084_620);
 
 /// Two versions meet for a moment at an upgrade, and the number is all by which they find that out. Fails this, frames
 /// look otherwise than before: the version has to grow. (It may also be a proptest that makes others of the same kind.)

@@ -180,7 +180,7 @@ fn who_missed_what_cannot_be_read_begins_anew_and_is_served() {
 /// What comes behind its greeting looks like frames of this version and means something else, or nothing.
 #[test]
 fn a_worker_of_another_version_is_told_so_and_nothing_it_says_is_believed() {
-    let host = Host::new();
+    let host = Host::started();
     let mut mate = host.worker(1);
     mate.hear();
     mate.create_users(&["alice"]);
