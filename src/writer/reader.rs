@@ -215,10 +215,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Nothing can be made of the frames of another version, its greeting included.
+    /// Nothing can be made of the frames of another version, its greeting included. Who has greeted speaks this one,
+    /// and may be being written to.
     fn check_version(&self, body: &[u8]) -> Result<(), Trouble> {
         match version::of_greeting(body) {
-            Some(theirs) if theirs != VERSION => Err(Trouble::Version(theirs)),
+            Some(theirs) if theirs != VERSION && self.instance == 0 => Err(Trouble::Version(theirs)),
             _ => Ok(()),
         }
     }

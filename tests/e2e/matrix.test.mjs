@@ -136,7 +136,7 @@ async function scenario({ server, way, alice, user, family, transport }) {
 
 for (const workers of WORKERS) describe(`stock clients of ${workers} worker${workers > 1 ? "s" : ""}`, () => {
   const cells = FAMILIES.flatMap((name) => Object.keys(TRANSPORTS).flatMap((transport) => WAYS.map((way) => ({ name, transport, way }))));
-  let server, nginx, stock, alice, users, hall;
+  let server, nginx, stock, alice, users, hall, aside;
   before(async () => {
     server = await Server.start({ workers, extraArgs: ["--listen", "127.0.0.1:0"], tables: '[limits]\nmessages_per_second = 0\n[socketio]\nping_interval = "5s"\nping_timeout = "5s"\n' });
     server.first = server.processes("worker"); // until they are killed
@@ -145,6 +145,7 @@ for (const workers of WORKERS) describe(`stock clients of ${workers} worker${wor
     [server.alice] = await newUsers(server, "alice", 1);
     users = await newUsers(server, "user", cells.length);
     hall = await newRoom(server, [server.alice, ...users], "hall");
+    aside = await newRoom(server, [server.alice], "aside");
     alice = await connect(server, server.alice, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 });
     alice.setMaxListeners?.(0);
   });
@@ -166,10 +167,9 @@ for (const workers of WORKERS) describe(`stock clients of ${workers} worker${wor
     const here = cells.filter((cell) => cell.client);
     for (const cell of here) cell.before = cell.client.heard.length;
     const wanted = [];
-    const insist = async (content) => {
-      const message = { roomId: hall, content, clientId: content };
-      wanted.push(await until("an ack", async () => (await alice.timeout(5_000).emitWithAck("send_message", message)).seq));
-    };
+    const post = (roomId, content) => until("an ack", async () =>
+      (await alice.timeout(5_000).emitWithAck("send_message", { roomId, content, clientId: `${roomId} ${content}` })).seq);
+    const insist = async (content) => wanted.push(await post(hall, content));
     await insist("before");
     // Two at a time of four, so that some stay.
     const all = server.processes("worker");
@@ -177,6 +177,9 @@ for (const workers of WORKERS) describe(`stock clients of ${workers} worker${wor
     for (const killed of [all.slice(0, half), all.slice(half)].filter((some) => some.length > 0)) {
       for (const { pid } of killed) process.kill(pid, "SIGKILL");
       await until("they are gone", () => !killed.some(({ pid }) => alive(pid)));
+      // What is published reaches every worker: the others have heard now that requests they were passed are gone. A
+      // poll answered in the moment before is lost to clients whose requests can't be told from repeated ones.
+      await post(aside, `without worker ${killed[0].id}`);
       // More than one payload may bring to clients that take few packets at once.
       for (let at = 0; at < 20; at++) await insist(`without worker ${killed[0].id}: ${at}`);
       await server.ready();
